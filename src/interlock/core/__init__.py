@@ -1,0 +1,1 @@
+"""The vocabulary of Interlock as frozen types and state machines; no I/O."""

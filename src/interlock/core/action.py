@@ -1,0 +1,69 @@
+"""A named, typed capability that reaches outside Interlock."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from interlock.core.model import Frozen, JsonObject
+from interlock.core.plan import Plan, Step
+from interlock.core.ports import Resolvers, StepContext
+from interlock.core.project import Project
+from interlock.lib.clock import Clock
+
+
+class StepResult(Frozen):
+    """What a perform, check or undo reports. `ok` False is a failure that needs no exception to explain it.
+
+    `data` goes into evidence: digests, exit codes, counts; never bodies, never secrets.
+    """
+
+    ok: bool
+    summary: str
+    data: JsonObject = {}
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What an Action is constructed with; it takes what it needs and nothing reads the environment."""
+
+    project: Project
+    resolvers: Resolvers
+    clock: Clock
+
+
+class Action(ABC):
+    """One capability. To add one, write one class like this in a folder's `actions.py`; nothing else is edited.
+
+    The engine calls, in order: `Args` (strict validation), `read_facts` (looks at the world, changes nothing), `plan`
+    (pure), and then for each step `perform` and `check`; for undo, `perform` and `check` of the step's own `undo` step.
+    `perform` and `check` are plain functions run in a bounded thread; they take everything from the step, and raise
+    the errors of `core.errors`: Transient is retried, Permanent is undone, anything else is a bug and stops the Run.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    example: ClassVar[JsonObject]
+    """Arguments for the reference and the contract tests."""
+    Args: ClassVar[type[Frozen]]
+    concurrency_max: ClassVar[int | None] = None
+
+    def __init__(self, ports: Ports) -> None:
+        self.ports = ports
+
+    def read_facts(self, args: Any) -> JsonObject:  # noqa: ARG002, ANN401 - the default reads nothing
+        """Look at the world through ports. Raises Invalid, NotFound, Transient: each of them is a refusal."""
+        return {}
+
+    @abstractmethod
+    def plan(self, args: Any, facts: JsonObject) -> Plan:
+        """Make the plan from arguments and facts alone; the same inputs give the same digest."""
+
+    @abstractmethod
+    def perform(self, step: Step, context: StepContext) -> StepResult:
+        """Verify the precondition, then have the effect."""
+
+    def check(self, step: Step, context: StepContext) -> StepResult:  # noqa: ARG002
+        """Read the world: did it happen? The default trusts `perform`, for steps whose effect it can see itself."""
+        return StepResult(ok=True, summary="nothing further to check")

@@ -1,0 +1,26 @@
+"""A named, typed read of Interlock's own tables."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from interlock.core.actor import Actor
+from interlock.core.model import Frozen, JsonObject
+from interlock.core.plan import Discloses
+
+
+class View(ABC):
+    """One read; it is checked by policy, makes no Run, and never leaves the process.
+
+    `Args` is validated strictly before `read` is called. `discloses` is what an answer may tell at worst.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    discloses: ClassVar[Discloses] = "nothing"
+    Args: ClassVar[type[Frozen]]
+
+    @abstractmethod
+    async def read(self, actor: Actor, args: Any) -> JsonObject:
+        """Answer. Raises NotFound or Invalid."""

@@ -1,0 +1,1 @@
+"""The one door: submit, policy, approvals, runner, queue, audit."""

@@ -1,0 +1,177 @@
+"""The bounded pool, the migrations at start, and the listener's own connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from sqlalchemy import create_engine, pool, text
+
+from interlock.core.errors import Permanent, Transient
+
+POOL_SIZE_MAX = 20
+POOL_WAIT_SECONDS = 30.0
+MIGRATION_LOCK = 0x1A7E_2C0C
+MIGRATION_LOCK_SECONDS = 120
+SERVER_VERSION_MIN = 150_000
+
+Connection = psycopg.AsyncConnection[DictRow]
+
+
+@dataclass(frozen=True)
+class DatabaseAddress:
+    """Where the tables are: `owner` migrates and owns them, `app` is what the engine works as.
+
+    They are the same where an operator gives only one; the append-only tables are then protected by triggers alone.
+    """
+
+    app: str
+    owner: str
+
+    @property
+    def separated(self) -> bool:
+        """Whether two roles guard the evidence."""
+        return self.app != self.owner
+
+
+class Database:
+    """A pool of connections that work as the app role."""
+
+    def __init__(self, address: DatabaseAddress, *, pool_size_max: int = POOL_SIZE_MAX) -> None:
+        self.address = address
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            address.app,
+            connection_class=psycopg.AsyncConnection[DictRow],
+            kwargs={"row_factory": dict_row, "autocommit": True, "application_name": "interlock"},
+            min_size=2,
+            max_size=pool_size_max,
+            max_waiting=1000,
+            timeout=POOL_WAIT_SECONDS,
+            reconnect_timeout=POOL_WAIT_SECONDS,
+            check=None,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Connect. Raises Transient when the server does not answer."""
+        await self._pool.open()
+        try:
+            await self._pool.wait(POOL_WAIT_SECONDS)
+        except PoolTimeout as error:
+            await self._pool.close()
+            msg = "the database does not answer"
+            raise Transient(msg, code="database.unreachable", fix="see the end of the server's log") from error
+
+    async def close(self) -> None:
+        """Give every connection back."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit: each statement is its own transaction.
+
+        Raises Transient when the pool is exhausted or the server went away; a commit whose answer was lost is raised
+        as Transient too, and whoever repeats it must be protected by a key or a fence.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except PoolTimeout as error:
+            msg = f"no database connection was free within {POOL_WAIT_SECONDS:.0f} s"
+            raise Transient(msg, code="database.busy", effect_sent=False) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            msg = f"the database went away: {_first_line(error)}"
+            raise Transient(msg, code="database.unreachable") from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside one transaction."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def listen(self, channel: str) -> Connection:
+        """A connection of its own that listens; the caller closes it."""
+        connection = await psycopg.AsyncConnection[DictRow].connect(
+            self.address.app, autocommit=True, row_factory=dict_row, application_name="interlock-listener"
+        )
+        await connection.execute(f"listen {channel}".encode())
+        return connection
+
+    @property
+    def pool_statistics(self) -> dict[str, int]:
+        """The pool's own counters, for `status` and metrics."""
+        return dict(self._pool.get_stats())
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+async def migrate(address: DatabaseAddress) -> None:
+    """Bring the schema to this program's version; safe when many processes start at once.
+
+    Raises:
+        Permanent: The schema was made by a newer program, the server is too old, or it may not be changed.
+        Transient: The server does not answer.
+    """
+    await asyncio.to_thread(_migrate, address)
+
+
+def _migrate(address: DatabaseAddress) -> None:
+    config = _alembic()
+    script = ScriptDirectory.from_config(config)
+    try:
+        app_user = psycopg.conninfo.conninfo_to_dict(address.app).get("user") if address.separated else None
+        engine = create_engine(
+            "postgresql+psycopg://", creator=lambda: psycopg.connect(address.owner), poolclass=pool.NullPool
+        )
+        with engine.connect() as connection:
+            version = connection.connection.dbapi_connection.info.server_version  # type: ignore[union-attr]
+            if version < SERVER_VERSION_MIN:
+                msg = f"PostgreSQL {version // 10000} is too old: Interlock needs 15 or newer"
+                raise Permanent(msg, code="database.version", fix="point INTERLOCK_DATABASE_URL at a newer server")
+            connection.execute(text(f"set lock_timeout = '{MIGRATION_LOCK_SECONDS}s'"))
+            connection.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))
+            try:
+                _refuse_newer(connection.execute(text("select to_regclass('schema_version')")).scalar(), connection, script)
+                config.attributes.update(connection=connection, app_user=app_user)
+                command.upgrade(config, "head")
+                connection.commit()
+            finally:
+                connection.rollback()
+                connection.execute(text(f"select pg_advisory_unlock({MIGRATION_LOCK})"))
+                connection.commit()
+    except psycopg.OperationalError as error:
+        msg = f"the database does not answer: {_first_line(error)}"
+        raise Transient(msg, code="database.unreachable", effect_sent=False) from error
+
+
+def _refuse_newer(table: object, connection: object, script: ScriptDirectory) -> None:
+    """A schema this program does not know was made by a newer one; writing to it would lose what that one keeps."""
+    if table is None:
+        return
+    found = {row[0] for row in connection.execute(text("select version_num from schema_version"))}  # type: ignore[attr-defined]
+    known = {revision.revision for revision in script.walk_revisions()}
+    unknown = sorted(found - known)
+    if unknown:
+        msg = f"the database is at schema {unknown[0]}, which this program does not know: it was made by a newer Interlock"
+        raise Permanent(
+            msg, code="database.newer", fix="run the newer version, or restore the backup made before the upgrade"
+        )
