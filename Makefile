@@ -38,10 +38,12 @@ test: $(READY) ## all tests, cheapest first
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY) ## style, types and import direction
-	@echo 'ruff:    style'; $(BIN)/ruff check --quiet .
-	echo 'ruff:    format'; $(BIN)/ruff format --quiet --check . || { echo 'make format mends it'; exit 1; }
-	echo 'mypy:    types'; $(BIN)/mypy --no-error-summary
-	echo 'imports: direction'; $(BIN)/lint-imports --config pyproject.toml > $(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }
+	@failed=
+	echo 'ruff:    style';     $(BIN)/ruff check --quiet . || failed=1
+	echo 'ruff:    layout';    $(BIN)/ruff format --quiet --check . || { echo 'make format mends it'; failed=1; }
+	echo 'mypy:    types';     $(BIN)/mypy --no-error-summary || failed=1
+	echo 'imports: direction'; $(BIN)/lint-imports > $(VENV)/imports.txt || { cat $(VENV)/imports.txt; failed=1; }
+	[ -z "$$failed" ]
 
 format: $(READY) ## lay out the source
 	@$(BIN)/ruff check --quiet --fix-only .; $(BIN)/ruff format --quiet .
