@@ -1,0 +1,252 @@
+"""All known programs together: loaded once, checked against their own examples, asked for every argv."""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import ValidationError
+
+from interlock.commands.match import CompiledProgram, compile_program, match_program
+from interlock.commands.model import Match, Operation, PathRules, Program, Refused, Unknown, Wrapper, Wrappers
+from interlock.commands.schema import parse_program, parse_yaml
+from interlock.commands.values import hidden_character
+from interlock.core.errors import Invalid
+from interlock.lib.canonical import digest_of
+
+ARGUMENTS_MAX = 256
+ARGUMENT_BYTES_MAX = 8 * 1024
+ARGV_BYTES_MAX = 128 * 1024
+PROGRAMS_MAX = 2000
+SHOWN_CHARACTERS_MAX = 60
+
+PathClass = Literal["open", "rooted", "secret"]
+
+_NAME = re.compile(r"[A-Za-z0-9_./+@\[-]{1,4096}", re.ASCII)
+
+
+class Library:
+    """Immutable after construction; safe to share between threads."""
+
+    def __init__(self, programs: Iterable[Program], wrappers: Wrappers, paths: PathRules) -> None:
+        """Compile every program.
+
+        Raises:
+            Invalid: A schema contradicts itself, or two programs share a name.
+        """
+        compiled: dict[str, CompiledProgram] = {}
+        for program in programs:
+            try:
+                ready = compile_program(program)
+            except ValueError as error:
+                msg = f"program {program.program}: {error}"
+                raise Invalid(msg, code="program.schema", fix="mend the schema of that program") from error
+            for name in (program.program, *program.aliases):
+                if name in compiled:
+                    msg = f"the program {name} is described twice"
+                    raise Invalid(msg, code="program.schema", fix="remove or rename one of them")
+                compiled[name] = ready
+        if len(compiled) > PROGRAMS_MAX:
+            msg = f"{len(compiled)} programs are more than {PROGRAMS_MAX}"
+            raise Invalid(msg, code="program.schema", fix="remove some")
+        self._compiled = compiled
+        self._by_path = {path: ready for ready in compiled.values() for path in ready.candidates}
+        self._wrappers = wrappers
+        self._wrapper_names = {name: item for item in wrappers.wrappers for name in item.names}
+        self._wrapper_patterns = [
+            (re.compile(item.pattern, re.ASCII), item) for item in wrappers.wrappers if item.pattern
+        ]
+        self._paths = paths
+        self._open = frozenset(paths.open)
+        self._secret = [re.compile(fnmatch.translate(glob)) for glob in paths.secret]
+        self.digest = digest_of(
+            {
+                "programs": [self.programs[name].model_dump(mode="json") for name in sorted(self.programs)],
+                "wrappers": wrappers.model_dump(mode="json"),
+                "paths": paths.model_dump(mode="json"),
+            }
+        )
+
+    @property
+    def programs(self) -> Mapping[str, Program]:
+        """Every program by its name, for help and the reference; aliases are not repeated."""
+        return MappingProxyType(
+            {name: ready.program for name, ready in self._compiled.items() if name == ready.program.program}
+        )
+
+    @property
+    def wrappers(self) -> tuple[Wrapper, ...]:
+        """What is refused by name, with what to use instead."""
+        return self._wrappers.wrappers
+
+    def with_programs(self, programs: Iterable[Program]) -> Library:
+        """A new library with these besides (adopted scripts, the project's own)."""
+        return Library((*self.programs.values(), *programs), self._wrappers, self._paths)
+
+    def match(self, argv: Iterable[str]) -> Match:
+        """Say what an argv is. Pure; some tens of microseconds.
+
+        Raises:
+            Invalid: It is empty, too large, or holds a character that cannot be seen or could be misread.
+        """
+        asked = tuple(argv)
+        require_plain(asked)
+        name = asked[0]
+        base = name.rsplit("/", 1)[-1]
+        wrapper = self._wrapper(base)
+        if wrapper is not None:
+            return Refused(program=base, why=wrapper.why, instead=wrapper.instead)
+        compiled = self._by_path.get(name) if "/" in name else self._compiled.get(name)
+        if compiled is None:
+            return self._unknown_program(name, base)
+        answer = match_program(compiled, asked)
+        return self._with_path_rules(answer) if isinstance(answer, Operation) and answer.paths else answer
+
+    def classify_path(self, real_path: str) -> PathClass:
+        """How a resolved path may be read: `open` to everybody, `secret` to nobody at once, `rooted` in the roots."""
+        if any(pattern.fullmatch(real_path) for pattern in self._secret):
+            return "secret"
+        return "open" if real_path in self._open else "rooted"
+
+    def _wrapper(self, base: str) -> Wrapper | None:
+        found = self._wrapper_names.get(base)
+        if found is None:
+            found = next((item for pattern, item in self._wrapper_patterns if pattern.fullmatch(base)), None)
+        return found
+
+    def _unknown_program(self, name: str, base: str) -> Unknown:
+        if base in self._compiled:
+            places = ", ".join(self._compiled[base].candidates[:3])
+            why = f"{name} is not where {base} lies ({places}): it could be another program of that name"
+            return Unknown(program=name, why=why, nearest=(base,))
+        nearest = tuple(sorted(known for known in self._compiled if known[:3] == base[:3]))[:5]
+        return Unknown(program=name, why=f"{base} is not a program the library describes", nearest=nearest)
+
+    def _with_path_rules(self, operation: Operation) -> Operation:
+        """A path that names a secret by its very text discloses one, before anything is resolved."""
+        for reference in operation.paths:
+            if reference.access != "write" and self.classify_path(posixpath.normpath(reference.text)) == "secret":
+                return operation.disclosing("secret")
+        return operation
+
+
+def require_plain(argv: tuple[str, ...]) -> None:
+    """Refuse what no reader could judge.
+
+    Raises:
+        Invalid: No argument, too many, too long, a hidden character, or a program name that is not plain ASCII.
+    """
+    if not argv:
+        msg = "there is no command"
+        raise Invalid(msg, code="command.empty", fix="name a program and its arguments")
+    if len(argv) > ARGUMENTS_MAX:
+        msg = f"{len(argv)} arguments are more than {ARGUMENTS_MAX}"
+        raise Invalid(msg, code="command.size", fix="pass fewer arguments, or adopt a script")
+    total = 0
+    for index, text in enumerate(argv):
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        total += size + 1
+        if size > ARGUMENT_BYTES_MAX or total > ARGV_BYTES_MAX:
+            msg = f"argument {index} makes the command too large ({size} bytes; {ARGUMENT_BYTES_MAX} each, "
+            msg += f"{ARGV_BYTES_MAX} together)"
+            raise Invalid(msg, code="command.size", fix="put the content into a file and name that file")
+        hidden = hidden_character(text)
+        if hidden is not None:
+            shown = ascii(text)[1:-1][:SHOWN_CHARACTERS_MAX]
+            msg = f"argument {index} ({shown}) holds {hidden}, which cannot be seen or can be misread"
+            raise Invalid(msg, code="command.character", fix="type the argument again in plain characters")
+    if not _NAME.fullmatch(argv[0]):
+        msg = f"{argv[0][:SHOWN_CHARACTERS_MAX]!r} is not the name of a program"
+        raise Invalid(
+            msg,
+            code="command.program",
+            fix="give the program and each argument separately: a whole command line in one text is never split",
+        )
+
+
+def check_examples(library: Library, program: Program) -> None:
+    """Hold a program's own examples against it: each `match` is that form, no `not_match` is.
+
+    The commands of checks and undos must themselves be known: a check and an `only_if` only read, an undo is a form
+    that changes something.
+
+    Raises:
+        Invalid: Names the first example that does not hold.
+    """
+    for form in program.forms:
+        for line in form.match:
+            answer = library.match(shlex.split(line))
+            if not isinstance(answer, Operation) or answer.form != form.name:
+                _fail(program, form.name, f"`{line}` should match but {_told(answer)}")
+            else:
+                _check_follow_ups(library, program, answer)
+        for line in form.not_match:
+            try:
+                answer = library.match(shlex.split(line))
+            except Invalid:
+                continue
+            if isinstance(answer, Operation) and answer.form == form.name:
+                _fail(program, form.name, f"`{line}` should not match but it does")
+
+
+def _check_follow_ups(library: Library, program: Program, operation: Operation) -> None:
+    reads = [probe.argv for probe in (operation.check, operation.undo and operation.undo.only_if) if probe]
+    for argv in reads:
+        answer = library.match(argv)
+        if not isinstance(answer, Operation) or answer.changes:
+            _fail(program, operation.form, f"its check {shlex.join(argv)!r} is not a known read")
+    if operation.undo is not None:
+        answer = library.match(operation.undo.argv)
+        if not isinstance(answer, Operation) or not answer.changes:
+            _fail(program, operation.form, f"its undo {shlex.join(operation.undo.argv)!r} is not a known change")
+
+
+def _told(answer: Match) -> str:
+    return f"is {answer.form}" if isinstance(answer, Operation) else f"is not: {answer.why}"
+
+
+def _fail(program: Program, form: str, why: str) -> None:
+    msg = f"program {program.program}, form {form}: {why}"
+    raise Invalid(msg, code="program.example", fix="mend the form or the example")
+
+
+def load_library(extra: tuple[Path, ...] = ()) -> Library:
+    """Read the built-in programs and those in `extra` (YAML files, or folders of them), and check every example.
+
+    Raises:
+        Invalid: A file is not a schema, contradicts itself or its examples, or names a known program.
+    """
+    folder = resources.files("interlock.commands")
+    built_in = sorted(
+        (item for item in folder.joinpath("programs").iterdir() if item.name.endswith(".yaml")),
+        key=lambda item: item.name,
+    )
+    programs = [parse_program(item.read_bytes(), f"programs/{item.name}") for item in built_in]
+    for path in extra:
+        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        programs += [parse_program(_read(file), str(file)) for file in files]
+    wrappers = parse_yaml(folder.joinpath("wrappers.yaml").read_bytes(), "wrappers.yaml")[0]
+    paths = parse_yaml(folder.joinpath("paths.yaml").read_bytes(), "paths.yaml")[0]
+    try:
+        library = Library(programs, Wrappers.model_validate(wrappers), PathRules.model_validate(paths))
+    except ValidationError as error:
+        msg = f"the built-in wrappers or paths are broken: {error}"
+        raise Invalid(msg, code="program.schema", fix="install Interlock again") from error
+    for program in library.programs.values():
+        check_examples(library, program)
+    return library
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise Invalid(msg, code="program.schema", fix="mend `programs:` in interlock.yaml") from error
