@@ -1,0 +1,1 @@
+"""One file for one outside system, each behind a Protocol of the core."""
