@@ -25,7 +25,7 @@ def _tracked() -> list[Path]:
     """Every file under version control; in an unpacked source archive, every file of it."""
     command = ["/usr/bin/env", "git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
     if not (ROOT / ".git").exists():
-        command = ["/usr/bin/env", "find", "README.md", "src", "tests", "docs", "policies", "-type", "f", "-print0"]
+        command = ["/usr/bin/env", "find", "README.md", "src", "tests", "docs", "-type", "f", "-print0"]
     listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=30)
     return [path for name in listing.stdout.decode().split("\0") if name and (path := ROOT / name).is_file()]
 
