@@ -128,9 +128,20 @@ RULES = (
         "no_environment",
         no_environment,
         "import os\nos.environ['HOME']\n",
-        {"settings.py": "this is where the environment enters"},
+        {
+            "settings.py": "this is where the environment enters",
+            "engine/guard_process.py": "a program of its own: the mark that its worker gave it is how its tree is found",
+        },
     ),
-    Rule("no_sleep", no_sleep, "import time\ntime.sleep(1)\n"),
+    Rule(
+        "no_sleep",
+        no_sleep,
+        "import time\ntime.sleep(1)\n",
+        {
+            "adapters/postgres*.py": "PostgreSQL says in a file that it is ready, locks of others cannot be awaited",
+            "engine/process_tree.py": "the kernel does not tell when it has let go of a cgroup",
+        },
+    ),
     Rule(
         "no_ambient_inputs",
         no_ambient_inputs,
