@@ -1,0 +1,162 @@
+"""Walks the evidence of one Run after the other and says which row does not follow from the one before it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from interlock.core.evidence import GENESIS, EvidenceKind
+from interlock.core.run import FINAL_STATES
+from interlock.engine.findings import Findings
+from interlock.lib.canonical import canonical_bytes
+
+_FIELDS = {"at", "data", "kind", "prev", "run", "seq", "v"}
+_KINDS = frozenset(EvidenceKind)
+_FINAL = frozenset(state.value for state in FINAL_STATES)
+
+
+@dataclass
+class RunTale:
+    """What a Run's evidence says of it, to be held against the Run table."""
+
+    run: int
+    rows: int = 0
+    hash: str = GENESIS
+    index: int = -1
+    digest: str | None = None
+    asked: dict[str, Any] = field(default_factory=dict)
+    closed_state: str | None = None
+
+
+class ChainWalk:
+    """Takes rows in the order of (run, seq); each has run, seq, kind, line, hash, index (or None) and unsealed."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._tale: RunTale | None = None
+        self.rows = 0
+
+    def take(self, rows: Iterable[Mapping[str, Any]]) -> list[RunTale]:
+        """Check some more rows; returns the Runs that ended among them."""
+        ended = []
+        for row in rows:
+            tale = self._tale
+            if tale is None or tale.run != row["run"]:
+                if tale is not None:
+                    ended.append(tale)
+                tale = self._tale = RunTale(row["run"])
+            self._check(tale, row)
+            self.rows += 1
+        return ended
+
+    def finish(self) -> list[RunTale]:
+        """No more rows come: the last Run, if there was any."""
+        return [] if self._tale is None else [self._tale]
+
+    def _check(self, tale: RunTale, row: Mapping[str, Any]) -> None:
+        seq, line = row["seq"], row["line"]
+        raw = line.encode()
+        if sha256(b"\x00" + raw).hexdigest() != row["hash"]:
+            self._add("row.hash", "the line is not the one this row's hash was made from", row)
+        if seq != tale.rows + 1:
+            self._add("row.missing", f"row {tale.rows + 1} is missing: after it comes row {seq}", row)
+        value = _parse(line)
+        if value is None:
+            self._add("row.line", "the line is not canonical JSON with the seven fields of evidence", row)
+        else:
+            self._check_fields(tale, row, value)
+        self._check_place(tale, row)
+        tale.rows, tale.hash = seq, row["hash"]
+
+    def _check_fields(self, tale: RunTale, row: Mapping[str, Any], value: dict[str, Any]) -> None:
+        kind = row["kind"]
+        if (value["run"], value["seq"], value["kind"]) != (row["run"], row["seq"], kind) or value["v"] != 1:
+            self._add("row.columns", "the columns beside the line say something else than the line", row)
+        if kind not in _KINDS:
+            self._add("row.kind", f"there is no evidence of kind {kind!r}", row)
+        if value["prev"] != tale.hash:
+            what = (
+                "this first row names a row before it" if row["seq"] == 1 else "it does not follow from the row before"
+            )
+            self._add("row.prev", what, row)
+        if tale.closed_state is not None and kind != EvidenceKind.NOTED:
+            self._add("row.after_closed", f"{kind!r} comes after the Run was closed", row)
+        data = value["data"]
+        if row["seq"] == 1:
+            self._check_first(tale, row, data)
+        elif kind == EvidenceKind.DECIDED and row["seq"] == 2 and data.get("digest", tale.digest) != tale.digest:  # noqa: PLR2004
+            self._add("row.digest", "what was decided on is not what was asked", row)
+        if kind == EvidenceKind.CLOSED:
+            tale.closed_state = str(data.get("state"))
+
+    def _check_first(self, tale: RunTale, row: Mapping[str, Any], data: dict[str, Any]) -> None:
+        if row["kind"] != EvidenceKind.ASKED:
+            self._add("run.asked", f"the Run begins with {row['kind']!r}; what was asked is missing", row)
+        elif not isinstance(data.get("digest"), str):
+            self._add("run.asked", "what was asked names no digest", row)
+        else:
+            tale.asked, tale.digest = data, data["digest"]
+
+    def _check_place(self, tale: RunTale, row: Mapping[str, Any]) -> None:
+        index = row["index"]
+        if index is None:
+            if not row["unsealed"]:
+                self._add("row.unnumbered", "the row is neither in the tree nor waiting to be", row)
+            return
+        if row["unsealed"]:
+            self._add("row.twice", f"the row is leaf {index} and waits to become one", row)
+        if index <= tale.index:
+            self._add("leaf.order", f"leaf {index} stands before that of the row before it ({tale.index})", row)
+        tale.index = index
+
+    def _add(self, code: str, message: str, row: Mapping[str, Any]) -> None:
+        where = f"Run {row['run']}, row {row['seq']}: {message}"
+        self._findings.add(code, where, run=row["run"], seq=row["seq"], index=row["index"])
+
+
+def compare_run(findings: Findings, tale: RunTale, row: Mapping[str, Any] | None) -> None:
+    """Hold what the Run table says (number, state, digest, action, kind and name of the actor) against its evidence."""
+
+    def add(code: str, message: str) -> None:
+        findings.add(code, f"Run {tale.run}: {message}", run=tale.run)
+
+    if row is None:
+        add("run.lost", "there is evidence of it, and no row in the Run table")
+        return
+    if tale.rows and tale.asked:
+        if row["digest"] != tale.digest:
+            add("run.digest", "the Run table has another plan's digest than what was asked")
+        _compare_ask(add, tale.asked, row)
+    if tale.closed_state is not None and row["state"] != tale.closed_state:
+        add("run.state", f"the Run table says {row['state']!r}, its evidence was closed as {tale.closed_state!r}")
+    elif tale.closed_state is None and row["state"] in _FINAL:
+        add("run.state", f"the Run table says {row['state']!r}, and no evidence closes it")
+
+
+def _compare_ask(add: Callable[[str, str], None], asked: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    action, actor = asked.get("action", row["action"]), asked.get("actor")
+    if action != row["action"]:
+        add("run.action", f"the Run table says {row['action']!r}, asked was {action!r}")
+    if isinstance(actor, dict):
+        actor = f"{actor.get('kind')}:{actor.get('name')}"
+    told = f"{row['kind']}:{row['name']}"
+    if actor is not None and actor != told:
+        add("run.actor", f"the Run table says {told!r} asked, the evidence says {actor!r}")
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """The line as an object with exactly the seven fields; None when it is anything else, or not canonical."""
+    try:
+        value = json.loads(line)
+        if not isinstance(value, dict) or value.keys() != _FIELDS or not isinstance(value["data"], dict):
+            return None
+        # The C encoder gives the canonical form of nearly every line and costs a tenth of the exact one.
+        quick = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        if quick != line and canonical_bytes(value) != line.encode():
+            return None
+    except (ValueError, RecursionError):
+        return None
+    return value
