@@ -130,7 +130,7 @@ RULES = (
         "import os\nos.environ['HOME']\n",
         {
             "settings.py": "this is where the environment enters",
-            "engine/guard_process.py": "a program of its own: the mark that its worker gave it is how its tree is found",
+            "engine/guard_process.py": "a program of its own; its worker gave it the mark by which its tree is found",
         },
     ),
     Rule(
