@@ -23,7 +23,7 @@ READY := $(VENV)/.ready-$(call key,requirements-dev.lock pyproject.toml)
 PEERS := $(VENV)/.peers-$(call key,requirements-bench.lock requirements-dev.lock)
 RESOLVE := uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-annotate \
   --no-emit-index-url --no-emit-find-links
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet --quiet
 
 .PHONY: help demo test check format bench docs lock clean
 
