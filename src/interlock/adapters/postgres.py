@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -106,7 +106,7 @@ class EmbeddedPostgres:
         self._settings = {**(settings or {}), "fsync": "on" if fsync else "off"}
         self._fsync = fsync
 
-    @property
+    @cached_property
     def binaries_folder(self) -> Path:
         """Where `pg_dump`, `pg_restore`, `psql` and the others are. Raises Permanent: they are not installed."""
         if os.geteuid() != 0:
@@ -138,7 +138,9 @@ class EmbeddedPostgres:
         with cluster.explained("starting PostgreSQL"):
             self._layout.make_state_folder()
             with self._locked(self._layout.startup_lock):
-                account = self._account()
+                account = find_account()
+                if account.is_other:
+                    self._layout.make_system_folder()
                 paths = self._layout.make_cluster_folder(account)
                 _require_short(paths.socket_folder)
                 postmaster = self._attachable(paths, account)
@@ -223,7 +225,7 @@ class EmbeddedPostgres:
         if found is None or pid_file is None:
             msg = f"no PostgreSQL runs for {self._layout.state_folder}"
             raise NotFound(msg, code="postgres.stopped", fix="start Interlock first (`interlock serve`)")
-        paths, account = found[0], self._account()
+        paths, account = found[0], find_account()
         environment = {"PGHOST": pid_file.socket_folder, "PGPORT": str(cluster.PORT), "PGUSER": role}
         environment["PGDATABASE"] = cluster.DATABASE
         if not account.can_use_peer:
@@ -238,27 +240,20 @@ class EmbeddedPostgres:
                 timeout_seconds=timeout_seconds,
             )
 
-    def _account(self) -> ServerAccount:
-        if os.geteuid() != 0:
-            return find_account(self._layout.system_folder)
-        self._layout.make_system_folder()
-        with self._locked(self._layout.installation_lock):
-            return find_account(self._layout.system_folder)
-
     def _locate(self) -> tuple[ClusterPaths, ServerAccount] | None:
         paths = self._layout.cluster_paths()
-        return None if paths is None or not paths.data.is_dir() else (paths, self._account())
+        return None if paths is None or not paths.data.is_dir() else (paths, find_account())
 
     def _find(self) -> tuple[ClusterPaths, process.ProcessIdentity] | None:
         located = self._locate()
         if located is None:
             return None
-        postmaster = process.find_postmaster(located[0].data, located[1].user_id)
+        postmaster = _postmaster(*located)
         return None if postmaster is None else (located[0], postmaster)
 
     def _attachable(self, paths: ClusterPaths, account: ServerAccount) -> process.ProcessIdentity | None:
         """The live server, unless it is on its way out or out of reach: then it is ended, and so are its leftovers."""
-        postmaster = process.find_postmaster(paths.data, account.user_id)
+        postmaster = _postmaster(paths, account)
         pid_file = process.read_pid_file(paths.data)
         if postmaster is not None:
             stopping = pid_file is not None and pid_file.status == "stopping"
@@ -282,7 +277,7 @@ class EmbeddedPostgres:
             _require_version(paths, binaries_folder)
             if not account.can_use_peer and not paths.password_file.exists():
                 cluster.set_passwords(paths, account, binaries_folder, lock)
-            cluster.write_configuration(paths, account, {**self._settings, "cluster_name": _title(paths)})
+            cluster.write_configuration(paths, account, self._settings)
             self.tidy()
             postmaster = _spawn(paths, account, binaries_folder, lock)
         finally:
@@ -310,7 +305,7 @@ class EmbeddedPostgres:
 
     def _end(self, paths: ClusterPaths, account: ServerAccount, *, fast: bool) -> None:
         """Leave nothing alive and nothing lying about that would keep a new server from starting."""
-        postmaster = process.find_postmaster(paths.data, account.user_id)
+        postmaster = _postmaster(paths, account)
         if postmaster is not None:
             steps = (signal.SIGINT, signal.SIGQUIT) if fast else (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
             for number in steps:
@@ -337,7 +332,7 @@ class EmbeddedPostgres:
                 fix=f"see who holds {paths.lock} (`fuser -v {paths.lock}`), perhaps in another container, and end them",
                 effect_sent=False,
             )
-        if process.find_postmaster(paths.data, account.user_id) is not None:
+        if process.find_strangers(paths.data, account.user_id):
             msg = f"a PostgreSQL server that Interlock did not start works on {paths.data} and does not end"
             raise Transient(msg, code="postgres.leftovers", fix="end it by hand, then start again", effect_sent=False)
         socket_name = f".s.PGSQL.{cluster.PORT}"
@@ -368,7 +363,10 @@ def _spawn(paths: ClusterPaths, account: ServerAccount, binaries_folder: Path, l
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(paths.startup_log, flags, 0o600), "wb") as log:
         server = subprocess.Popen(
-            [binaries_folder / "postgres", "-D", paths.data, "-c", f"config_file={paths.configuration}"],
+            [
+                *(binaries_folder / "postgres", "-D", paths.data),
+                *("-c", f"config_file={paths.configuration}", "-c", f"cluster_name={_title(paths)}"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -404,17 +402,23 @@ def _answers(socket_folder: str) -> bool:
     return True
 
 
+def _postmaster(paths: ClusterPaths, account: ServerAccount) -> process.ProcessIdentity | None:
+    if not paths.lock.exists():
+        return None
+    pid_file = process.read_pid_file(paths.data)
+    return process.find_postmaster(_title(paths), account.user_id, hint=pid_file.pid if pid_file else None)
+
+
 def _title(paths: ClusterPaths) -> str:
-    """The `cluster_name`, which each server process shows in its title."""
-    return f"interlock-{hashlib.sha256(os.fsencode(paths.data)).hexdigest()[:16]}"
+    """The `cluster_name`: one for each lock file, also after a move, and never that of a like-named folder elsewhere."""
+    found = paths.lock.stat()
+    return f"interlock-{found.st_dev:x}-{found.st_ino:x}"
 
 
 def _require_short(socket_folder: Path) -> None:
     length = len(os.fsencode(socket_folder / f".s.PGSQL.{cluster.PORT}"))
     if length > SOCKET_PATH_BYTES_MAX:
-        msg = (
-            f"the path of the database socket has {length} bytes, {SOCKET_PATH_BYTES_MAX} are possible: {socket_folder}"
-        )
+        msg = f"the database socket's path has {length} bytes, {SOCKET_PATH_BYTES_MAX} are possible: {socket_folder}"
         raise Permanent(
             msg, code="postgres.socket_path", fix="choose a runtime folder with a shorter path, below /run/user or /tmp"
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import grp
 import os
 import pwd
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -62,8 +65,10 @@ class ServerAccount:
             os.chown(path, self.user_id, self.group_id, follow_symlinks=False)
 
 
-def find_account(system_folder: Path) -> ServerAccount:
-    """The account for this process: itself, or, for root, whom PostgreSQL refuses, `interlock-postgres`.
+def find_account(name: str = SERVER_ACCOUNT) -> ServerAccount:
+    """The account for this process: itself, or, for root, whom PostgreSQL refuses, the system account `name`.
+
+    The account is made when it is missing; any number of processes may do so at once.
 
     Raises:
         Permanent: the account is needed, missing, and cannot be made.
@@ -71,23 +76,48 @@ def find_account(system_folder: Path) -> ServerAccount:
     caller = _name_of(os.geteuid())
     if os.geteuid() != 0:
         return ServerAccount(os.geteuid(), os.getegid(), name=caller, caller=caller, is_other=False)
-    entry = _entry(SERVER_ACCOUNT) or _create(system_folder)
+    entry = _entry(name)
+    if entry is None:
+        with _alone():
+            entry = _entry(name) or _create(name)
     if entry.pw_uid == 0:
-        msg = f"the account {SERVER_ACCOUNT} has uid 0, and PostgreSQL refuses to run as root"
-        raise Permanent(msg, code="postgres.account", fix=f"give {SERVER_ACCOUNT} a uid of its own")
+        msg = f"the account {name} has uid 0, and PostgreSQL refuses to run as root"
+        raise Permanent(msg, code="postgres.account", fix=f"give {name} a uid of its own")
     return ServerAccount(entry.pw_uid, entry.pw_gid, name=entry.pw_name, caller=caller, is_other=True)
 
 
-def _create(home: Path) -> pwd.struct_passwd:
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Two useradd at once both succeed and leave two accounts of one name: it looks before it locks.
+
+    The file is the one that programs which change accounts lock (lckpwdf(3)), with a lock of another kind.
+    """
+    descriptor = os.open("/etc/.pwd.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever has it runs useradd, which has a time-out
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _create(name: str) -> pwd.struct_passwd:
     program = shutil.which("useradd", path=_USERADD_PATH)
     complaint = "there is no useradd on this machine"
     if program is not None:
-        command = [program, "--system", "--no-create-home", "--home-dir", str(home), "--shell", "/usr/sbin/nologin"]
+        command = [
+            program,
+            "--system",
+            "--no-create-home",
+            "--home-dir",
+            "/nonexistent",
+            "--shell",
+            "/usr/sbin/nologin",
+        ]
         command += ["--comment", "Interlock embedded PostgreSQL"]
-        command += ["--gid", SERVER_ACCOUNT] if _group_exists() else ["--user-group"]
+        command += ["--gid", name] if _group_exists(name) else ["--user-group"]
         for _ in range(_USERADD_ATTEMPTS):  # it fails at once while another program holds /etc/passwd
             done = subprocess.run(
-                [*command, SERVER_ACCOUNT],
+                [*command, name],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -96,16 +126,16 @@ def _create(home: Path) -> pwd.struct_passwd:
                 cwd="/",
             )
             complaint = done.stderr.strip()
-            if done.returncode in {0, _USERADD_EXISTS} and (entry := _entry(SERVER_ACCOUNT)) is not None:
+            if done.returncode in {0, _USERADD_EXISTS} and (entry := _entry(name)) is not None:
                 return entry
             if "try again later" not in complaint:
                 break
             time.sleep(_USERADD_PAUSE_SECONDS)
-    msg = f"PostgreSQL does not run as root, and the account {SERVER_ACCOUNT} cannot be made: {complaint}"
+    msg = f"PostgreSQL does not run as root, and the account {name} cannot be made: {complaint}"
     raise Permanent(
         msg,
         code="postgres.account",
-        fix=f"make a system account named {SERVER_ACCOUNT}, or run Interlock as an ordinary user, "
+        fix=f"make a system account named {name}, or run Interlock as an ordinary user, "
         "or set INTERLOCK_DATABASE_URL to a PostgreSQL of your own",
     )
 
@@ -117,9 +147,9 @@ def _entry(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _group_exists() -> bool:
+def _group_exists(name: str) -> bool:
     try:
-        grp.getgrnam(SERVER_ACCOUNT)
+        grp.getgrnam(name)
     except KeyError:
         return False
     return True

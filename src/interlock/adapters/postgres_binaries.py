@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -132,4 +131,3 @@ def _copy_all(root: Path, target: Path, files: list[_File]) -> None:
         copy = target / file.path
         shutil.copyfile(source, copy)
         copy.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
-    os.sync()  # the rename that follows must not become durable before what it publishes

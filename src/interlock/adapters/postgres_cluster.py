@@ -227,17 +227,17 @@ def set_passwords(paths: ClusterPaths, account: ServerAccount, binaries_folder: 
     statements = "".join(f"ALTER ROLE {role} PASSWORD '{password}';\n" for role, password in passwords.items())
     run_single_user(paths.data, account, binaries_folder, lock, statements)
     text = "".join(f"*:*:*:{role}:{password}\n" for role, password in passwords.items())
-    write_private(paths.password_file, text, account)
+    write_private(paths.password_file, text)
 
 
-def write_private(path: Path, text: str, account: ServerAccount) -> None:
-    """Replace a file atomically; only we, and the server's account where it is another, can read it."""
+def write_private(path: Path, text: str, account: ServerAccount | None = None) -> None:
+    """Replace a file atomically; only we can read it, and the server's account where one is given."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as stream:
             stream.write(text)
             stream.flush()
-            if account.is_other:
+            if account is not None and account.is_other:
                 os.fchown(descriptor, -1, account.group_id)
                 os.fchmod(descriptor, 0o640)
             os.fsync(descriptor)
@@ -273,6 +273,9 @@ def explained(doing: str) -> Iterator[None]:
             msg = f"{doing} stopped: the disk is full"
             raise _disk_full(msg, {"file": str(error.filename)}) from error
         msg = f"{doing} failed: {error}"
+        if error.errno in {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}:
+            fix = "this machine is out of memory, processes or open files for now: try again"
+            raise Transient(msg, code="postgres.system", fix=fix, effect_sent=False) from error
         raise Permanent(
             msg, code="postgres.system", fix="let this user read and write there, or choose another folder"
         ) from error

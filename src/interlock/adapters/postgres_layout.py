@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interlock.adapters.postgres_account import SERVER_ACCOUNT, ServerAccount
-from interlock.adapters.postgres_cluster import ClusterPaths
+from interlock.adapters.postgres_cluster import ClusterPaths, write_private
 from interlock.core.errors import Conflict, Permanent
 
 _ID_CHARACTERS = 16
@@ -45,8 +45,16 @@ class Layout:
         return self.state_folder / "postgresql-cluster"
 
     def make_state_folder(self) -> None:
-        """Make the state folder for this user alone, when there is none."""
+        """Make the state folder for this user alone, when there is none.
+
+        Raises:
+            Conflict: it is another user's: under root the same project would silently get a second, empty database.
+        """
         self.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = self.state_folder.stat().st_uid
+        if owner != os.geteuid():
+            msg = f"{self.state_folder} belongs to user {owner}, and this is user {os.geteuid()}"
+            raise Conflict(msg, code="postgres.other_user", fix=f"run this as user {owner}")
 
     def make_system_folder(self) -> None:
         """Make root's folder and see that every account can reach it.
@@ -91,10 +99,11 @@ class Layout:
         if account.is_other:
             os.chown(paths.folder, -1, account.group_id)
             paths.folder.chmod(0o750)
-            (paths.folder / "origin").write_text(str(self.state_folder))
+            write_private(paths.folder / "origin", str(self.state_folder))
+        paths.socket_folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (paths.log, paths.socket_folder):
             if not folder.exists():
-                folder.mkdir(mode=0o700, parents=True)
+                folder.mkdir(mode=0o700)
                 account.own(folder)
             _make_private(folder, account.user_id)
         return paths
@@ -125,9 +134,7 @@ class Layout:
         return text
 
     def _point(self, text: str) -> None:
-        new = self._pointer.with_suffix(".new")
-        new.write_text(text + "\n")
-        new.replace(self._pointer)
+        write_private(self._pointer, text + "\n")
 
     def _require_mine(self, paths: ClusterPaths) -> None:
         identifier = self._identifier() or _NEW

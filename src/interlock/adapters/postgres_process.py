@@ -19,7 +19,6 @@ _PROC = Path("/proc")
 _STATE_FIELD = 0  # fields of /proc/PID/stat, counted from the one after the command name (proc_pid_stat(5))
 _START_FIELD = 19
 _DEAD_STATES = frozenset("ZXx")
-_WITHOUT_CLIENTS = frozenset({"--single", "--boot"})
 
 
 @dataclass(frozen=True)
@@ -80,33 +79,51 @@ def read_pid_file(data_folder: Path) -> PidFile | None:
     return PidFile(pid=pid, socket_folder=lines[4].strip(), status=lines[7].strip())
 
 
-def find_postmaster(data_folder: Path, user_id: int) -> ProcessIdentity | None:
-    """The live server of a data folder.
+def find_postmaster(title: str, user_id: int, *, hint: int | None = None) -> ProcessIdentity | None:
+    """The live server that was started with `cluster_name=title`.
 
-    A process counts only when it is no zombie, runs as `user_id`, calls itself `postgres` and was given this data
-    folder: each of these is readable without further privilege, also by root in a container without CAP_SYS_PTRACE,
-    and none of them can be had by accident, by a reused pid or by another user.
+    A process counts only when it is no zombie, runs as `user_id`, calls itself `postgres` and was given the title:
+    each of these is readable without further privilege, also by root in a container without CAP_SYS_PTRACE, and none
+    of them can be had by accident, by a reused pid or by another user. `hint` is the pid to look at first.
     """
-    pid_file = read_pid_file(data_folder)
-    named = [pid_file.pid] if pid_file is not None else []
-    for pid in (*named, *_pids()):
+    for pid in (*([] if hint is None else [hint]), *_pids()):
         identity = identify(pid)
         arguments = _arguments(pid, user_id)
-        if identity is None or not arguments or Path(arguments[0]).name != "postgres":
-            continue
-        if str(data_folder) in arguments[1:] and not _WITHOUT_CLIENTS & set(arguments):
+        if identity is not None and _is_postgres(arguments) and f"cluster_name={title}" in arguments[1:]:
             return identity
     return None
 
 
 def find_children(title: str, user_id: int) -> list[ProcessIdentity]:
-    """The server processes other than the postmaster, by the `cluster_name` they carry in their process title."""
+    """The server processes other than the postmaster, by the title that each of them shows."""
     prefix = f"postgres: {title}:"
     found = []
     for pid in _pids():
         identity = identify(pid)
         arguments = _arguments(pid, user_id)
         if identity is not None and arguments and arguments[0].startswith(prefix):
+            found.append(identity)
+    return found
+
+
+def find_strangers(data_folder: Path, user_id: int) -> list[ProcessIdentity]:
+    """Servers that somebody started by hand on a data folder, and that know nothing of our lock.
+
+    Where /proc shows it, the folder itself is compared, and not only its path: a container may use the same one.
+    """
+    found = []
+    for pid in _pids():
+        identity = identify(pid)
+        arguments = _arguments(pid, user_id)
+        if identity is None or not _is_postgres(arguments) or str(data_folder) not in arguments[1:]:
+            continue
+        try:
+            is_same = (_PROC / str(pid) / "cwd").samefile(data_folder)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+        except PermissionError:
+            is_same = True
+        if is_same:
             found.append(identity)
     return found
 
@@ -184,6 +201,10 @@ def _start_ticks(pid: int) -> int | None:
     if chr(fields[_STATE_FIELD][0]) in _DEAD_STATES:
         return None
     return int(fields[_START_FIELD])
+
+
+def _is_postgres(arguments: list[str]) -> bool:
+    return bool(arguments) and Path(arguments[0]).name == "postgres"
 
 
 def _arguments(pid: int, user_id: int) -> list[str]:
