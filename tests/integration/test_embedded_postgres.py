@@ -572,9 +572,6 @@ def test_damaged_programs_are_copied_again(home: Path, server: EmbeddedPostgres,
 def test_a_moved_state_folder_keeps_its_database_and_a_copy_does_not_share_it(system_folder: Path) -> None:
     with short_folder() as folder:
         (folder / "a").mkdir()
-        with supervisor(folder / "a", system_folder) as server:
-            execute(server.start().owner_conninfo, "CREATE TABLE moved AS SELECT 3 AS number")
-        # `supervisor` removed it; make it again, this time to be moved
         first = EmbeddedPostgres(
             folder / "a" / "state", folder, clock=SystemClock(), fsync=False, system_folder=system_folder
         )
@@ -661,7 +658,7 @@ def test_a_server_that_somebody_started_by_hand_is_not_fought_with(server: Embed
     server.start()
     server.stop()
     data, owner = data_folder(server), data_folder(server).stat()
-    command = [server.binaries_folder / "postgres", "-D", data, "-c", "unix_socket_directories="]
+    command = [str(server.binaries_folder / "postgres"), "-D", str(data), "-c", "unix_socket_directories="]
     other = subprocess.Popen(command, cwd="/", user=owner.st_uid, group=owner.st_gid, stderr=subprocess.DEVNULL)
     try:
         until(lambda: "ready" in _text(data / "postmaster.pid"))

@@ -410,7 +410,7 @@ def _postmaster(paths: ClusterPaths, account: ServerAccount) -> process.ProcessI
 
 
 def _title(paths: ClusterPaths) -> str:
-    """The `cluster_name`: one for each lock file, also after a move, and never that of a like-named folder elsewhere."""
+    """The `cluster_name`: one for each lock file, also after a move; never that of a like-named folder elsewhere."""
     found = paths.lock.stat()
     return f"interlock-{found.st_dev:x}-{found.st_ino:x}"
 
