@@ -1,0 +1,1 @@
+"""Renderings of the one door for people and programs; no rules of their own."""

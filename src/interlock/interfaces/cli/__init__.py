@@ -1,0 +1,1 @@
+"""The command line: it parses words, asks the resident process, and shows the answer."""

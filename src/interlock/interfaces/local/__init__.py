@@ -1,0 +1,1 @@
+"""The Unix socket between clients on this machine and the resident process."""
