@@ -14,8 +14,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from interlock.commands.match import CompiledProgram, compile_program, match_program
-from interlock.commands.model import Match, Operation, PathRules, Program, Refused, Unknown, Wrapper, Wrappers
+from interlock.commands.match import NEAREST_MAX, CompiledProgram, compile_program, match_program
+from interlock.commands.model import FOLDERS, Match, Operation, PathRules, Program, Refused, Unknown, Wrapper, Wrappers
 from interlock.commands.schema import parse_program, parse_yaml
 from interlock.commands.values import hidden_character
 from interlock.core.errors import Invalid
@@ -57,7 +57,8 @@ class Library:
             msg = f"{len(compiled)} programs are more than {PROGRAMS_MAX}"
             raise Invalid(msg, code="program.schema", fix="remove some")
         self._compiled = compiled
-        self._by_path = {path: ready for ready in compiled.values() for path in ready.candidates}
+        self._candidates = {name: ready.program.candidates(name) for name, ready in compiled.items()}
+        self._by_path = {path: name for name, paths in self._candidates.items() for path in paths}
         self._wrappers = wrappers
         self._wrapper_names = {name: item for item in wrappers.wrappers for name in item.names}
         self._wrapper_patterns = [
@@ -99,15 +100,15 @@ class Library:
         asked = tuple(argv)
         require_plain(asked)
         name = asked[0]
-        base = name.rsplit("/", 1)[-1]
-        wrapper = self._wrapper(base)
-        if wrapper is not None:
-            return Refused(program=base, why=wrapper.why, instead=wrapper.instead)
-        compiled = self._by_path.get(name) if "/" in name else self._compiled.get(name)
-        if compiled is None:
-            return self._unknown_program(name, base)
-        answer = match_program(compiled, asked)
-        return self._with_path_rules(answer) if isinstance(answer, Operation) and answer.paths else answer
+        known = self._by_path.get(name) if "/" in name else name
+        compiled = self._compiled.get(known) if known is not None else None
+        if known is None or compiled is None:
+            return self._undescribed(asked)
+        answer = match_program(compiled, (known, *asked[1:]))
+        if not isinstance(answer, Operation):
+            return answer
+        candidates = (name,) if "/" in name else self._candidates[known]
+        return self._with_path_rules(answer.model_copy(update={"path_candidates": candidates}))
 
     def classify_path(self, real_path: str) -> PathClass:
         """How a resolved path may be read: `open` to everybody, `secret` to nobody at once, `rooted` in the roots."""
@@ -121,12 +122,30 @@ class Library:
             found = next((item for pattern, item in self._wrapper_patterns if pattern.fullmatch(base)), None)
         return found
 
-    def _unknown_program(self, name: str, base: str) -> Unknown:
+    def _undescribed(self, argv: tuple[str, ...]) -> Match:
+        name = argv[0]
+        base = name.rsplit("/", 1)[-1]
+        wrapper = self._wrapper(base)
+        if wrapper is not None:
+            candidates = tuple(f"{folder}/{base}" for folder in FOLDERS)
+            if len(argv) == 2 and argv[1] in wrapper.reads and (name == base or name in candidates):  # noqa: PLR2004
+                return Operation(
+                    program=base,
+                    form="about",
+                    path_candidates=candidates if name == base else (name,),
+                    argv=(base, argv[1]),
+                    summary=f"what {base} tells about itself",
+                    changes=False,
+                    discloses="nothing",
+                    risk="none",
+                    environment=dict(wrapper.environment),
+                )
+            return Refused(program=base, why=wrapper.why, instead=wrapper.instead)
         if base in self._compiled:
-            places = ", ".join(self._compiled[base].candidates[:3])
+            places = ", ".join(self._candidates[base][:3])
             why = f"{name} is not where {base} lies ({places}): it could be another program of that name"
             return Unknown(program=name, why=why, nearest=(base,))
-        nearest = tuple(sorted(known for known in self._compiled if known[:3] == base[:3]))[:5]
+        nearest = tuple(sorted(known for known in self._compiled if known[:3] == base[:3]))[:NEAREST_MAX]
         return Unknown(program=name, why=f"{base} is not a program the library describes", nearest=nearest)
 
     def _with_path_rules(self, operation: Operation) -> Operation:

@@ -76,7 +76,6 @@ class CompiledProgram:
     program: Program
     root: Node
     double_dash: bool
-    candidates: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def compile_program(program: Program) -> CompiledProgram:
                 node = node.words[word]
             node.forms.append(_compile_form(program, form, tuple(reversed(levels))))
     double_dash = program.style == "getopt" if program.double_dash is None else program.double_dash
-    return CompiledProgram(program, root, double_dash, program.candidates)
+    return CompiledProgram(program, root, double_dash)
 
 
 def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -> CompiledForm:
@@ -198,7 +197,11 @@ def _add(own: dict[str, CompiledOption], option: CompiledOption) -> None:
 
 
 def match_program(compiled: CompiledProgram, argv: tuple[str, ...]) -> Match:
-    """Say what `argv` is, by this program's schema. The characters and sizes of `argv` were checked before. Pure."""
+    """Say what `argv` is, by this program's schema. Pure.
+
+    `argv[0]` is the program's name or an alias; characters and sizes were checked before. The `path_candidates` of the
+    answer are for the caller to fill in.
+    """
     program = compiled.program
     given: list[_Given] = []
     try:
@@ -290,7 +293,8 @@ def _take_option(
         raise _Mismatch(index, f"{token}: {table.refused[token]}", refused=True)
     option = table.exact.get(token)
     if option is not None:
-        if option.value is None or option.value.optional:
+        value = option.value
+        if value is None or (value.optional and not _is_greedy(value, argv, index)):
             given.append(_Given(option.name, "", index, 0, None))
             return index + 1
         return _take_next(option, argv, index, given)
@@ -299,6 +303,9 @@ def _take_option(
     if _NUMERIC_KEY in table.exact and token[1:].isdigit():
         return _take_attached(table.exact[_NUMERIC_KEY], argv, index, 1, given)
     if compiled.program.style == "words":
+        name, equals, _ = token.partition("=")
+        if equals and name in table.exact:
+            return _take_attached(table.exact[name], argv, index, len(name) + 1, given)
         raise _Mismatch(index, f"{token!r} is not an option known here")
     return _take_cluster(table, argv, index, given)
 
@@ -326,7 +333,7 @@ def _take_cluster(table: Table, argv: tuple[str, ...], index: int, given: list[_
         if option.value is not None:
             if position + 1 < len(token):
                 return _take_attached(option, argv, index, position + 1, given)
-            if not option.value.optional:
+            if not option.value.optional or _is_greedy(option.value, argv, index):
                 return _take_next(option, argv, index, given)
         given.append(_Given(option.name, "", index, 0, None))
     return index + 1
@@ -341,6 +348,11 @@ def _take_attached(option: CompiledOption, argv: tuple[str, ...], index: int, st
         raise _Mismatch(index, f"{option.spellings[-1]}: {problem}")
     given.append(_Given(option.name, text, index, start, option.value.access))
     return index + 1
+
+
+def _is_greedy(value: ValueType, argv: tuple[str, ...], index: int) -> bool:
+    """Whether an optional value that may stand apart (journalctl -n 20) does: the next argument looks like one."""
+    return value.greedy and index + 1 < len(argv) and value.problem(argv[index + 1]) is None
 
 
 def _take_next(option: CompiledOption, argv: tuple[str, ...], index: int, given: list[_Given]) -> int:
@@ -395,7 +407,7 @@ def _operation(
         option = compiled.table.find(spelling)
         if option is not None and option.name not in names:
             added.extend(tokens)
-    final = (program.program, *program.insert, *argv[1:begin], *added, *argv[begin:])
+    final = (argv[0], *program.insert, *argv[1:begin], *added, *argv[begin:])
     shift = len(program.insert)
     paths = [
         PathReference(
@@ -416,7 +428,7 @@ def _operation(
     return Operation(
         program=program.program,
         form=form.name,
-        path_candidates=ready.candidates,
+        path_candidates=(),
         sha256=program.adopted.sha256 if program.adopted else None,
         argv=final,
         summary=_fill_text(form.summary, compiled, values),

@@ -34,7 +34,7 @@ def _alone(value: object) -> object:
 
 
 def _is_spelling(value: str) -> str:
-    if not value.isascii() or not value.isprintable() or " " in value or value in {"-", "--"} or "=" in value:
+    if not value.isascii() or not value.isprintable() or " " in value or value in {"-", "--"} or "=" in value.lstrip("!="):
         msg = f"{value!r} is not the exact spelling of an option, such as -n or --lines"
         raise ValueError(msg)
     return value
@@ -200,19 +200,22 @@ class Program(Frozen):
             raise ValueError(msg)
         return self
 
-    @property
-    def candidates(self) -> tuple[str, ...]:
-        """The absolute paths at which the binary may lie, best first."""
+    def candidates(self, name: str) -> tuple[str, ...]:
+        """The absolute paths at which the binary called `name` (the program or an alias) may lie, best first."""
         if self.adopted is not None:
             return (self.adopted.path,)
-        names = (self.program, *self.aliases)
-        return self.paths or tuple(f"{folder}/{name}" for name in names for folder in FOLDERS)
+        return self.paths or tuple(f"{folder}/{name}" for folder in FOLDERS)
 
 
 class Wrapper(Frozen):
-    """Programs that run other programs, refused by name or by `pattern` whatever their arguments are."""
+    """Programs that run other programs, refused by name or by `pattern` whatever their arguments are.
+
+    `reads` are the exceptions: an argument that, standing alone, only makes the program tell something (`--version`).
+    """
 
     names: Words = ()
+    reads: Words = ()
+    environment: dict[str, str] = {}
     pattern: RegularExpression | None = None
     why: str
     instead: str

@@ -61,7 +61,8 @@ class ValueType:
     """What one value must be.
 
     `unicode`: letters outside ASCII are allowed. `dash`: it may begin with `-`. `access` marks a path.
-    `optional`: an option's value may be left out, and is then only taken when attached (`--color=auto`).
+    `optional`: an option's value may be left out, and is then only taken when attached (`--color=auto`), or, where the
+    program is `greedy`, when the next argument looks like one (`journalctl -n 20`).
     """
 
     spec: str
@@ -71,6 +72,7 @@ class ValueType:
     dash: bool = False
     access: Access | None = None
     optional: bool = False
+    greedy: bool = False
     cardinality: Cardinality = "one"
 
     def problem(self, text: str, *, attached: bool = False) -> str | None:
@@ -100,8 +102,8 @@ def hidden_character(text: str) -> str | None:
 def parse_type(spec: str, types: Mapping[str, str]) -> ValueType:
     """Read a type as the schema writes it.
 
-    `NAME`, `integer 1..65535`, `a|b|c`, `list TYPE` (commas), `path read`, `/REGEX/`, `optional TYPE`; a positional
-    adds `?`, `*` or `+`. `types` are the program's own named regular expressions.
+    `NAME`, `integer 1..65535`, `a|b|c`, `list TYPE` (commas), `path read`, `/REGEX/`, `optional TYPE`, `maybe TYPE` (optional and
+    greedy), `=TEXT` (exactly that); a positional adds `?`, `*` or `+`. `types` are the program's own named regular expressions.
 
     Raises:
         ValueError: There is no such type.
@@ -109,6 +111,8 @@ def parse_type(spec: str, types: Mapping[str, str]) -> ValueType:
     text = spec.strip()
     if text.startswith("optional "):
         return replace(parse_type(text.removeprefix("optional "), types), spec=spec, optional=True)
+    if text.startswith("maybe "):
+        return replace(parse_type(text.removeprefix("maybe "), types), spec=spec, optional=True, greedy=True)
     if len(text) > 1 and text[-1] in CARDINALITIES and not (text.startswith("/") and text.endswith("/")):
         inner = parse_type(text[:-1], types)
         return replace(inner, spec=spec, cardinality=CARDINALITIES[text[-1]])
@@ -146,7 +150,7 @@ def _built_in(spec: str, text: str) -> ValueType:
 
 
 def _regular_expression(spec: str, pattern: str, description: str) -> ValueType:
-    return ValueType(spec, description, re.compile(pattern, re.ASCII).fullmatch, dash=pattern.startswith(r"\-"))
+    return ValueType(spec, description, re.compile(pattern, re.ASCII).fullmatch, dash=True)
 
 
 def _integer(spec: str, low: int, high: int) -> ValueType:

@@ -1,0 +1,387 @@
+"""`command.exec` runs one program by its argument vector; `interlock.adopt` makes a script a known program."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import stat
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, JsonValue
+
+from interlock.commands.binary import resolve_binary
+from interlock.commands.facts import (
+    CLEAN_ENVIRONMENT,
+    Placed,
+    Surroundings,
+    context_digest,
+    require_same_paths,
+    settings_for,
+)
+from interlock.commands.library import Library, load_library
+from interlock.commands.model import Operation, Probe, Refused, Unknown
+from interlock.commands.probe import holds
+from interlock.commands.schema import program_of
+from interlock.core.action import Action, Ports, StepResult
+from interlock.core.errors import Denied, Invalid, NotFound, Permanent, Stale
+from interlock.core.model import Frozen, JsonObject
+from interlock.core.plan import Plan, Step, Target
+from interlock.core.ports import ProcessResult, ProcessSpec, ProgramContext, StepContext
+
+ARGUMENTS_MAX = 256
+TIMEOUT_SECONDS_MAX = 24 * 3600.0
+UNKNOWN_SECONDS = 600.0
+SCRIPT_BYTES_MAX = 64 * 1024 * 1024
+SEARCH_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+STARTED_WITH = ("binary", "argv", "folder", "environment", "program", "context", "sha256")
+OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class ExecArgs(Frozen):
+    """`argv` word for word, without a shell; `folder` is where relative paths begin."""
+
+    argv: tuple[str, ...] = Field(min_length=1, max_length=ARGUMENTS_MAX)
+    folder: str | None = Field(default=None, max_length=4096)
+    timeout_seconds: float | None = Field(default=None, gt=0, le=TIMEOUT_SECONDS_MAX)
+
+
+class AdoptArgs(Frozen):
+    """`arguments` types each positional of the script (`month: "[0-9]{6}"`), in the words of a program schema."""
+
+    path: str = Field(min_length=1, max_length=4096)
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)+$", max_length=100)
+    summary: str | None = Field(default=None, max_length=200)
+    positionals: dict[str, str] = {}
+    reads_only: bool = False
+    repeatable: bool = False
+    timeout_seconds: float = Field(default=3600.0, gt=0, le=TIMEOUT_SECONDS_MAX)
+    folder: str | None = Field(default=None, max_length=4096)
+
+
+class CommandExec(Action):
+    """Run one program."""
+
+    name: ClassVar[str] = "command.exec"
+    summary: ClassVar[str] = "Run one program by its argument vector, never through a shell."
+    example: ClassVar[JsonObject] = {"argv": ["uptime"]}
+    Args: ClassVar[type[Frozen]] = ExecArgs
+    guarded: ClassVar[bool] = True
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__(ports)
+        self._declared: tuple[str, ...] | None = None
+        self._base: Library | None = None
+        self._adopted: tuple[JsonObject, ...] = ()
+        self._library: Library | None = None
+
+    def library(self) -> Library:
+        """The programs known now: the library's, the project's own, and the adopted ones."""
+        project = self.ports.project()
+        if self._base is None or self._declared != project.programs:
+            extra = tuple(Path(project.folder, name) for name in project.programs)
+            self._base, self._declared, self._library = load_library(extra), project.programs, None
+        adopted = self.ports.records.adopted()
+        if self._library is None or adopted != self._adopted:
+            programs = [program_of(schema, f"adopted program {schema.get('program')}") for schema in adopted]
+            self._library, self._adopted = self._base.with_programs(programs), adopted
+        return self._library
+
+    def read_facts(self, args: ExecArgs) -> JsonObject:
+        """What the command is, and what it would touch on this machine.
+
+        Raises: Denied (a wrapper), Invalid (arguments nobody can read), NotFound, Transient.
+        """
+        library = self.library()
+        answer = library.match(args.argv)
+        if isinstance(answer, Refused):
+            msg = f"{answer.program} is never run through the door: {answer.why}"
+            raise Denied(msg, code="command.refused", fix=answer.instead)
+        if isinstance(answer, Unknown):
+            return self._unknown_facts(args, answer)
+        surroundings = Surroundings(self.ports.project(), self.ports.resolvers, library)
+        placed = surroundings.place(answer, args.folder)
+        facts = _facts_of(placed)
+        if answer.undo is not None and placed.operation.changes:
+            facts["undo"] = self._undo_facts(placed, surroundings, library, args.folder)
+        return facts
+
+    def _undo_facts(self, placed: Placed, surroundings: Surroundings, library: Library, folder: str | None) -> JsonValue:
+        """The command that takes this one back, if the world is as that needs it to be."""
+        undo = placed.operation.undo
+        if undo is None:
+            return None
+        if undo.only_if is not None:
+            own = settings_for(self.ports.project(), placed.operation.program, placed.context)
+            binary = _binary_of(library, undo.only_if)
+            true, answer = holds(undo.only_if, binary, placed.folder, {**placed.environment, **own})
+            if not true:
+                return {"why": f"the state before is not one to go back to ({answer})"}
+        back = library.match(undo.argv)
+        if not isinstance(back, Operation):
+            return {"why": "its undo is not a known command"}
+        return {"placed": _facts_of(surroundings.place(back, folder))}
+
+    def _unknown_facts(self, args: ExecArgs, answer: Unknown) -> JsonObject:
+        """An opaque program is pinned by what its file holds now, so that an approval is for that and nothing else."""
+        project = self.ports.project()
+        name = args.argv[0]
+        folder = posixpath.normpath(posixpath.join(project.folder, args.folder or "."))
+        if "/" in name:
+            binary = os.path.realpath(posixpath.join(folder, name))
+        else:
+            candidates = tuple(f"{place}/{name}" for place in SEARCH_FOLDERS)
+            binary = str(resolve_binary(name, candidates, owners=frozenset({0, os.geteuid()})))
+        context = project.contexts.get(name, ProgramContext())
+        return {
+            "unknown": {"why": answer.why, "nearest": list(answer.nearest)},
+            "binary": binary,
+            "sha256": _sha256_of(binary),
+            "argv": list(args.argv),
+            "folder": folder if args.folder is not None else context.folder,
+            "environment": dict(CLEAN_ENVIRONMENT),
+            "program": name,
+            "context": context_digest(context),
+        }
+
+    def plan(self, args: ExecArgs, facts: JsonObject) -> Plan:
+        """One step."""
+        step = _unknown_step(args, facts) if "unknown" in facts else _step(args, facts)
+        return Plan(
+            action=self.name,
+            args=args.model_dump(mode="json"),
+            summary=step.summary,
+            steps=(step,),
+            facts={name: value for name, value in facts.items() if name not in ("operation", "environment")},
+        )
+
+    def perform(self, step: Step, context: StepContext) -> StepResult:
+        """Look at the paths once more, then run the program under the guard."""
+        params = step.params
+        moved = require_same_paths(params["paths"])  # type: ignore[arg-type]
+        if moved is not None:
+            msg = f"{moved} leads elsewhere than when the plan was made; nothing was run"
+            raise Stale(msg, code="path.moved", fix="ask again to see the new plan")
+        result = context.execute(
+            ProcessSpec(
+                path=str(params["binary"]),
+                argv=tuple(str(word) for word in params["argv"]),  # type: ignore[union-attr]
+                environment=self._environment(step),
+                folder=str(params["folder"]),
+                timeout_seconds=step.timeout_seconds,
+                sha256=params.get("sha256"),  # type: ignore[arg-type]
+            )
+        )
+        return _result(step, result)
+
+    def check(self, step: Step, context: StepContext) -> StepResult:  # noqa: ARG002
+        """Ask the program that knows whether it happened, where there is one."""
+        probe = step.params.get("check")
+        if probe is None:
+            return StepResult(ok=True, summary="the program's own word is all there is")
+        wanted = Probe.model_validate(probe)
+        binary = _binary_of(self.library(), wanted)
+        ok, answer = holds(wanted, binary, str(step.params["folder"]), self._environment(step))
+        return StepResult(ok=ok, summary=answer)
+
+    def _environment(self, step: Step) -> dict[str, str]:
+        """The clean environment of the plan, with the operator's settings, which no plan tells."""
+        own = settings_for(self.ports.project(), str(step.params["program"]), str(step.params["context"]))
+        clean: dict[str, str] = step.params["environment"]  # type: ignore[assignment]
+        return {**clean, **own}
+
+
+class Adopt(Action):
+    """Make a script a known program."""
+
+    name: ClassVar[str] = "interlock.adopt"
+    summary: ClassVar[str] = "Make a script a known program under a name, pinned by its content, with typed arguments."
+    example: ClassVar[JsonObject] = {"path": "/usr/local/bin/nightly.sh", "name": "report.nightly"}
+    Args: ClassVar[type[Frozen]] = AdoptArgs
+
+    def read_facts(self, args: AdoptArgs) -> JsonObject:
+        """The script as it is. Raises Denied when somebody else could change it."""
+        path = os.path.realpath(posixpath.join(self.ports.project().folder, args.folder or ".", args.path))
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            msg = f"there is no {path}"
+            raise NotFound(msg, code="path.unknown") from None
+        if not stat.S_ISREG(found.st_mode) or not found.st_mode & stat.S_IXUSR:
+            msg = f"{path} is not a file that can be executed"
+            raise Invalid(msg, code="adopt.not_a_program", fix=f"chmod u+x {path}")
+        if found.st_mode & OTHERS_MAY_WRITE or found.st_uid not in (0, os.geteuid()):
+            msg = f"{path} can be changed by others than its operator"
+            raise Denied(msg, code="adopt.writable", fix=f"chown root {path} && chmod go-w {path}")
+        return {"path": path, "sha256": _sha256_of(path), "owner": found.st_uid}
+
+    def plan(self, args: AdoptArgs, facts: JsonObject) -> Plan:
+        """One step, taken back by forgetting the name."""
+        path, sha256 = str(facts["path"]), str(facts["sha256"])
+        positionals: JsonObject = dict(args.positionals)
+        form: JsonObject = {
+            "name": "run",
+            "summary": args.summary or f"run {args.name}",
+            "positionals": positionals,
+            "changes": not args.reads_only,
+            "discloses": "content",
+            "risk": "none" if args.reads_only else "medium",
+            "operations": [] if args.reads_only else ["program.run"],
+            "repeatable": args.repeatable or args.reads_only,
+            "timeout_seconds": args.timeout_seconds,
+            "targets": [] if args.reads_only else [{"kind": "program", "name": args.name}],
+        }
+        if not args.reads_only:
+            form["irreversible"] = "nobody told Interlock how to take this script back"
+        schema: JsonObject = {
+            "program": args.name,
+            "summary": args.summary or f"the adopted script {path}",
+            "adopted": {"path": path, "sha256": sha256},
+            "forms": [form],
+        }
+        program_of(schema, f"the program {args.name}")
+        target = Target(kind="program", id=args.name, names=(path,))
+        step = Step(
+            verb="adopt",
+            summary=f"make {path} known as {args.name}",
+            params={"name": args.name, "path": path, "sha256": sha256, "schema": schema},
+            targets=(target,),
+            risk="medium",
+            operations=("interlock.adopt",),
+            repeatable=True,
+            undo=Step(
+                verb="forget",
+                summary=f"forget {args.name}",
+                params={"name": args.name},
+                targets=(target,),
+                risk="low",
+                operations=("interlock.adopt",),
+                repeatable=True,
+            ),
+        )
+        return Plan(
+            action=self.name, args=args.model_dump(mode="json"), summary=step.summary, steps=(step,), facts=facts
+        )
+
+    def perform(self, step: Step, context: StepContext) -> StepResult:
+        """Write the name down, or strike it out."""
+        data = context.arrange(f"program.{step.verb}", step.params)
+        return StepResult(ok=True, summary=step.summary, data=data)
+
+
+def _facts_of(placed: Placed) -> JsonObject:
+    operation = placed.operation
+    return {
+        "operation": operation.model_dump(mode="json"),
+        "form": f"{operation.program} {operation.form}",
+        "binary": placed.binary,
+        "sha256": operation.sha256,
+        "argv": list(placed.argv),
+        "folder": placed.folder,
+        "environment": dict(placed.environment),
+        "program": operation.program,
+        "context": placed.context,
+        "paths": [list(pair) for pair in placed.paths],
+        "targets": [target.model_dump(mode="json") for target in placed.targets],
+    }
+
+
+def _step(args: ExecArgs, facts: JsonObject) -> Step:
+    operation = Operation.model_validate(facts["operation"])
+    undo, why = _undo_step(facts)
+    params: JsonObject = {name: facts[name] for name in (*STARTED_WITH, "paths")}
+    params["check"] = operation.check.model_dump(mode="json") if operation.check is not None else None
+    params["ends_by_timeout"] = operation.ends_by_timeout
+    listed = facts["targets"]
+    return Step(
+        verb="execute",
+        summary=operation.summary,
+        params=params,
+        targets=tuple(Target.model_validate(target) for target in (listed if isinstance(listed, list) else [])),
+        risk=operation.risk,
+        changes=operation.changes,
+        operations=operation.operations,
+        repeatable=operation.repeatable,
+        discloses=operation.discloses,
+        precondition={"paths": facts["paths"], "sha256": facts["sha256"]},
+        undo=undo,
+        irreversible=operation.irreversible or why,
+        timeout_seconds=args.timeout_seconds or operation.timeout_seconds,
+    )
+
+
+def _undo_step(facts: JsonObject) -> tuple[Step | None, str | None]:
+    undo = facts.get("undo")
+    if not isinstance(undo, dict):
+        return None, None
+    placed = undo.get("placed")
+    if not isinstance(placed, dict):
+        return None, str(undo.get("why"))
+    return _step(ExecArgs(argv=("undo",)), placed), None
+
+
+def _unknown_step(args: ExecArgs, facts: JsonObject) -> Step:
+    unknown = facts["unknown"]
+    why = unknown["why"] if isinstance(unknown, dict) else ""
+    shown = " ".join(args.argv)
+    binary = str(facts["binary"])
+    return Step(
+        verb="execute",
+        summary=f"run {shown[:300]}, and nobody knows what it does: {why}",
+        params={**{name: facts[name] for name in STARTED_WITH}, "paths": []},
+        targets=(Target(kind="program", id=binary, names=(args.argv[0],)),),
+        risk="high",
+        changes=True,
+        opaque=True,
+        operations=("program.run",),
+        repeatable=False,
+        discloses="content",
+        precondition={"sha256": facts["sha256"]},
+        irreversible="nobody knows what it does",
+        timeout_seconds=args.timeout_seconds or UNKNOWN_SECONDS,
+    )
+
+
+def _result(step: Step, result: ProcessResult) -> StepResult:
+    data: JsonObject = {
+        "exit_code": result.exit_code,
+        "signal": result.signal,
+        "output_bytes": result.output_bytes,
+        "output_sha256": result.output_sha256,
+        "truncated": result.truncated,
+        "seconds": round(result.duration_seconds, 3),
+    }
+    if result.timed_out:
+        if step.params.get("ends_by_timeout"):
+            return StepResult(ok=True, summary=f"ended after {step.timeout_seconds:g} s, as it never ends by itself", data=data)
+        msg = f"it took longer than {step.timeout_seconds:g} s and was killed"
+        raise Permanent(msg, code="step.timed_out")
+    if result.signal is not None:
+        return StepResult(ok=False, summary=f"it was ended by signal {result.signal}", data=data)
+    last = result.tail.strip().splitlines()[-1][:200] if result.exit_code and result.tail.strip() else ""
+    summary = f"exit {result.exit_code}" + (f": {last}" if last else "")
+    return StepResult(ok=result.exit_code == 0, summary=summary, data=data)
+
+
+def _binary_of(library: Library, probe: Probe) -> str:
+    answer = library.match(probe.argv)
+    if not isinstance(answer, Operation) or answer.changes:
+        msg = f"{' '.join(probe.argv)} is not a command that only reads"
+        raise Permanent(msg, code="probe.not_a_read")
+    return str(resolve_binary(answer.program, answer.path_candidates, owners=frozenset({0, os.geteuid()})))
+
+
+def _sha256_of(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            if os.fstat(file.fileno()).st_size > SCRIPT_BYTES_MAX:
+                msg = f"{path} is larger than {SCRIPT_BYTES_MAX:,} bytes"
+                raise Invalid(msg, code="program.size")
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        msg = f"there is no {path}"
+        raise NotFound(msg, code="program.absent", fix="check the name and the path") from None
+    except (IsADirectoryError, PermissionError) as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise Denied(msg, code="program.unreadable") from error

@@ -1,0 +1,157 @@
+"""Looks up what a recognised command would really touch: its binary, its paths after links, its targets."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from interlock.commands.binary import resolve_binary
+from interlock.commands.library import Library
+from interlock.commands.model import Operation, PathReference
+from interlock.core.errors import NotFound, Stale
+from interlock.core.model import JsonObject
+from interlock.core.plan import Target
+from interlock.core.ports import ProgramContext, Resolvers
+from interlock.core.project import Project
+from interlock.lib.canonical import digest_of
+
+CLEAN_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/nonexistent",
+    "TERM": "dumb",
+    "PAGER": "cat",
+    "SYSTEMD_PAGER": "",
+    "SYSTEMD_COLORS": "0",
+    "GIT_PAGER": "cat",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A command put into this machine: what is executed, where, and what that touches.
+
+    `paths` maps each argument that is a path to where it leads; it is looked at again right before the effect.
+    `context` is the digest of the operator-owned settings it runs under: they may hold what no asker should see, so
+    that only their digest enters the plan, and they are read again when it runs.
+    """
+
+    operation: Operation
+    binary: str
+    argv: tuple[str, ...]
+    folder: str
+    environment: dict[str, str]
+    context: str
+    paths: tuple[tuple[str, str], ...]
+    targets: tuple[Target, ...]
+
+
+def context_digest(context: ProgramContext) -> str:
+    """What a plan says about the operator's settings without telling them."""
+    return digest_of(context.model_dump(mode="json"))
+
+
+def settings_for(project: Project, program: str, digest: str) -> dict[str, str]:
+    """The operator's environment for a program, as it was when the plan was made.
+
+    Raises: Stale when the operator changed it meanwhile.
+    """
+    context = project.contexts.get(program, ProgramContext())
+    if context_digest(context) != digest:
+        msg = f"the settings of {program} changed since the plan was made; nothing was run"
+        raise Stale(msg, code="context.changed", fix="ask again to see the new plan")
+    return context.environment
+
+
+class Surroundings:
+    """The machine around a command: roots, contexts, resolvers, and who may own a binary."""
+
+    def __init__(self, project: Project, resolvers: Resolvers, library: Library) -> None:
+        self._project = project
+        self._resolvers = resolvers
+        self._library = library
+
+    def place(self, operation: Operation, asked_folder: str | None) -> Placed:
+        """Find everything a command names.
+
+        Raises: NotFound (no such program, path or target), Denied (a binary anybody could have planted), Transient.
+        """
+        context = self._project.contexts.get(operation.program, ProgramContext())
+        folder = posixpath.normpath(posixpath.join(self._project.folder, asked_folder or "."))
+        binary = str(
+            resolve_binary(operation.program, operation.path_candidates, owners=frozenset({0, os.geteuid()}))
+        )
+        argv = list(operation.argv)
+        paths: list[tuple[str, str]] = []
+        targets: list[Target] = []
+        uses_folder = False
+        for reference in operation.paths:
+            asked = posixpath.normpath(posixpath.join(folder, reference.text))
+            real = self._real(asked, reference)
+            operation = self._with_access(operation, reference, real)
+            paths.append((asked, real))
+            if reference.index is None:
+                uses_folder = True
+            else:
+                argv[reference.index] = argv[reference.index][: reference.start] + real
+            if reference.access == "write":
+                targets += self._resolvers.resolve("file", asked, {"folder": folder})
+        if operation.changes:
+            targets += self._touched(operation, folder, context)
+        return Placed(
+            operation=operation,
+            binary=binary,
+            argv=tuple(argv),
+            folder=os.path.realpath(folder) if uses_folder else context.folder,
+            environment={**CLEAN_ENVIRONMENT, **operation.environment},
+            context=context_digest(context),
+            paths=tuple(paths),
+            targets=tuple({target.key: target for target in targets}.values()),
+        )
+
+    def _real(self, asked: str, reference: PathReference) -> str:
+        real = os.path.realpath(asked)
+        if reference.access == "read" and not os.path.lexists(real):
+            msg = f"there is no {asked}"
+            raise NotFound(msg, code="path.unknown", fix="check the path")
+        return real
+
+    def _with_access(self, operation: Operation, reference: PathReference, real: str) -> Operation:
+        """What a path does to a command: reading outside the roots may disclose anything; writing there is refused by
+        policy as a change of that file; a repository that others can write may run their code."""
+        roots = self._project.roots
+        inside_read = self._inside(real, (*roots.read, *roots.write))
+        kind = self._library.classify_path(real)
+        if reference.access == "read" and kind != "open" and (kind == "secret" or not inside_read):
+            return operation.disclosing("secret")
+        if reference.access == "write" and not self._inside(real, roots.write):
+            return operation.model_copy(
+                update={"risk": "high", "operations": (*operation.operations, "file.outside_roots")}
+            )
+        if reference.access == "trust" and not self._inside(real, roots.read):
+            return operation.untrusted()
+        return operation
+
+    def _inside(self, real: str, roots: tuple[str, ...]) -> bool:
+        places = (os.path.realpath(os.path.join(self._project.folder, root)) for root in roots)
+        return any(PurePosixPath(real).is_relative_to(place) for place in places)
+
+    def _touched(self, operation: Operation, folder: str, context: ProgramContext) -> list[Target]:
+        """Every identity behind the names, and what the operation pulls along."""
+        found: list[Target] = []
+        for reference in operation.targets:
+            where: JsonObject = {"folder": folder, **context.environment, **reference.context}
+            for target in self._resolvers.resolve(reference.kind, reference.name, where):
+                found.append(target)
+                for effect in operation.operations:
+                    found += self._resolvers.pulled_along(target, effect, where)
+        return found
+
+
+def require_same_paths(paths: list[list[str]]) -> str | None:
+    """The first path that no longer leads where it did when the plan was made, or None."""
+    return next((asked for asked, real in paths if os.path.realpath(asked) != real), None)
