@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from interlock.settings import VARIABLES
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
 ADR_HEADINGS = ["Decision", "Why", "What you must now do"]
@@ -135,3 +137,10 @@ def test_every_test_that_a_document_names_exists() -> None:
         if f"def {name}(" not in tests
     ]
     assert not lost, "\n".join(lost)
+
+
+def test_every_variable_that_a_document_names_is_read() -> None:
+    """Settings that nobody reads are the most patient kind of mistake."""
+    read = {variable.name for variable in VARIABLES} | {"INTERLOCK_TEST_DATABASE_URL"}
+    named = {name for path, text in _texts() if path.suffix == ".md" for name in re.findall(r"INTERLOCK_[A-Z_]+", text)}
+    assert named <= read, f"not in settings.VARIABLES: {sorted(named - read)}"
