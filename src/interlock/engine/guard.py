@@ -169,12 +169,14 @@ class GuardedProcess:
         self._identity: GuardIdentity | None = None
 
     @classmethod
-    def start(cls, spec: ProcessSpec, token: str) -> Self:
+    def start(cls, spec: ProcessSpec, token: str, *, use_cgroup: bool = True) -> Self:
         """Start a guard for `spec` and wait until it is ready; nothing of `spec` is executed yet.
 
         Args:
             spec: What will be executed. The environment is exactly the given one plus INTERLOCK_STEP.
             token: The step, for people who look at processes; what makes the mark unique is added here.
+            use_cgroup: Whether the guard may make a cgroup below this process's own, where the system allows it. Not
+                all service managers like that; without one the tree is still found by descent and by mark.
 
         Raises:
             Invalid: The spec cannot be executed by any system (a NUL, a relative path, a `=` in a variable's name).
@@ -189,7 +191,7 @@ class GuardedProcess:
             msg = f"arguments and environment of {len(effect)} bytes are over {EFFECT_BYTES_MAX}"
             raise Invalid(msg, code="process.too_large")
         try:
-            process = cls._spawn(spec, mark, effect)
+            process = cls._spawn(spec, mark, effect, use_cgroup=use_cgroup)
         except OSError as error:
             msg = f"no guard process could be started: {error.strerror}"
             raise Transient(msg, code="guard.not_started", effect_sent=False) from error
@@ -200,7 +202,7 @@ class GuardedProcess:
         return process
 
     @classmethod
-    def _spawn(cls, spec: ProcessSpec, mark: str, effect: bytes) -> Self:
+    def _spawn(cls, spec: ProcessSpec, mark: str, effect: bytes, *, use_cgroup: bool) -> Self:
         """All descriptors are close-on-exec: the guard gets those that are named, no other thread's child gets any."""
         with contextlib.ExitStack() as stack:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -218,7 +220,7 @@ class GuardedProcess:
                 popen = subprocess.Popen(
                     [
                         *(sys.executable, "-I", "-S", "-E", f"/proc/self/fd/{numbers[2]}"),
-                        *(str(numbers[0]), str(numbers[1]), str(os.getpid())),
+                        *(str(numbers[0]), str(numbers[1]), str(os.getpid()), str(int(use_cgroup))),
                     ],
                     stdin=source,
                     stdout=writer,

@@ -1,9 +1,9 @@
 """The guard: a stand-alone program that runs one effect, ends it with its lease and leaves nothing of it alive.
 
-It is started with three numbers: the descriptor of a SOCK_SEQPACKET socket to the worker, the descriptor of a file
-written by `encode_effect`, the worker's process id. `guard_image` says how, and why interlock is not on its path.
-Its standard input is the effect's input, its standard output and error are the effect's output. One record is one
-line of text:
+It is started with four numbers: the descriptor of a SOCK_SEQPACKET socket to the worker, the descriptor of a file
+written by `encode_effect`, the worker's process id, and 1 or 0 for whether it may make a cgroup. `guard_image` says
+how it is started, and why interlock is not on its path. Its standard input is the effect's input, its standard output
+and error are the effect's output. One record is one line of text:
 
     worker -> guard    go SECONDS | deadline SECONDS | kill             SECONDS on CLOCK_BOOTTIME
     guard -> worker    ready TICKS CGROUP
@@ -91,7 +91,7 @@ def parse_order(record: bytes) -> tuple[str, float]:
 class Guard:
     """One effect, from `ready` to `ended`."""
 
-    def __init__(self, control: int, worker: int, effect: Effect, token: str) -> None:
+    def __init__(self, control: int, worker: int, effect: Effect, token: str, *, use_cgroup: bool) -> None:
         self.control = control
         self.effect = effect
         self.token = token
@@ -107,7 +107,7 @@ class Guard:
             msg = "/proc does not show this process"
             raise OSError(msg)
         self.own = own
-        self.cgroup = make_cgroup(f"interlock-{own.pid}-{own.start_time_ticks}")
+        self.cgroup = make_cgroup(f"interlock-{own.pid}-{own.start_time_ticks}") if use_cgroup else None
         self.poll = select.poll()
         os.set_blocking(control, False)
         self.poll.register(control, select.POLLIN)
@@ -347,14 +347,14 @@ def close_all_but(kept: tuple[int, ...]) -> None:
 
 def main(arguments: list[str]) -> NoReturn:
     """Start, guard, leave. Exit code 0, or 70 (EX_SOFTWARE) after a bug: then too the tree is dead."""
-    control, specification, worker = (int(argument) for argument in arguments)
+    control, specification, worker, use_cgroup = (int(argument) for argument in arguments)
     close_all_but((control, specification))
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         msg = "prctl refused to make the guard a child subreaper"
         raise OSError(ctypes.get_errno(), msg)
     effect = decode_effect(read_descriptor(specification, EFFECT_BYTES_MAX))
     os.close(specification)
-    guard = Guard(control, worker, effect, os.environ[GUARD_MARK])
+    guard = Guard(control, worker, effect, os.environ[GUARD_MARK], use_cgroup=bool(use_cgroup))
     code = 0
     try:
         guard.run()
