@@ -445,6 +445,31 @@ def test_a_dump_made_and_restored_by_the_tools_is_the_same(server: EmbeddedPostg
         server.run_tool("pg_dump", ["--no-such-option"])
 
 
+def test_only_the_tools_reach_the_superuser(server: EmbeddedPostgres) -> None:
+    endpoint = server.start()
+    statement = "CREATE EXTENSION IF NOT EXISTS vector"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute(endpoint.owner_conninfo, statement)
+    server.run_tool("psql", ["--no-psqlrc", "--command", statement], role="interlock_superuser")
+    assert fetch(endpoint.app_conninfo, "SELECT '[1,2]'::vector <-> '[1,3]'::vector") == [(1.0,)]
+
+
+def test_a_halted_server_is_stopped(server: EmbeddedPostgres) -> None:
+    server.start()
+    os.kill(pid_of(server), signal.SIGSTOP)
+    server.stop()
+    assert not server.is_running()
+
+
+def test_a_server_whose_socket_was_deleted_is_started_anew(server: EmbeddedPostgres) -> None:
+    endpoint = server.start()
+    before = pid_of(server)
+    Path(endpoint.host, ".s.PGSQL.5432").unlink()
+    endpoint = server.start()
+    assert pid_of(server) != before
+    assert fetch(endpoint.app_conninfo, "SELECT 1") == [(1,)]
+
+
 def test_old_logs_are_deleted(server: EmbeddedPostgres) -> None:
     server.start()
     log = data_folder(server).parent / "log"

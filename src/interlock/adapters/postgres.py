@@ -29,7 +29,8 @@ SYSTEM_FOLDER = Path("/var/lib/interlock")
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7), less its final NUL
 
 _LOCK_TIMEOUT_SECONDS = 180.0
-_STOP_TIMEOUT_SECONDS = 60.0
+_ANSWER_TIMEOUT_SECONDS = 10.0
+_STOP_STEPS = ((signal.SIGTERM, 60.0), (signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
 _LEFTOVER_STEPS = ((1.0, None), (3.0, signal.SIGTERM), (5.0, signal.SIGQUIT), (5.0, signal.SIGKILL))
 _PROGRESS_SECONDS = 2.0
 _LOG_FILES_MAX = 6
@@ -133,7 +134,7 @@ class EmbeddedPostgres:
         Raises:
             Transient: the disk is full, or another process keeps the lock.
             Permanent: the server cannot be had here; `fix` says what to do.
-            Conflict: the state folder is a copy of another.
+            Conflict: the state folder is a copy of another, or another user's.
         """
         with cluster.explained("starting PostgreSQL"):
             self._layout.make_state_folder()
@@ -177,19 +178,19 @@ class EmbeddedPostgres:
         if not self._layout.state_folder.is_dir():
             return
         with cluster.explained("removing PostgreSQL"), self._locked(self._layout.startup_lock):
-            located = self._locate()
-            if located is not None:
-                self._end(*located, fast=True)
-                for folder in (located[0].socket_folder, located[0].folder):
+            paths = self._layout.cluster_paths()
+            if paths is not None and paths.folder.is_dir():  # with a data folder, or what a killed first start left
+                self._end(paths, find_account(), fast=True)
+                for folder in (paths.socket_folder, paths.folder):
                     if folder.exists():
                         shutil.rmtree(folder)
             self._layout.forget_cluster()
 
     def tidy(self) -> None:
         """Delete all but the newest log files; `start` does it, and a long-lived process should now and then."""
-        located = self._locate()
-        if located is not None:
-            for path in sorted(located[0].log.glob("server-*.log"))[:-_LOG_FILES_MAX]:
+        with cluster.explained("deleting old logs of PostgreSQL"):
+            paths = self._layout.cluster_paths()
+            for path in sorted(paths.log.glob("server-*.log") if paths else ())[:-_LOG_FILES_MAX]:
                 path.unlink(missing_ok=True)
 
     def run_tool(
@@ -245,11 +246,10 @@ class EmbeddedPostgres:
         return None if paths is None or not paths.data.is_dir() else (paths, find_account())
 
     def _find(self) -> tuple[ClusterPaths, process.ProcessIdentity] | None:
-        located = self._locate()
-        if located is None:
-            return None
-        postmaster = _postmaster(*located)
-        return None if postmaster is None else (located[0], postmaster)
+        with cluster.explained("looking for PostgreSQL"):
+            located = self._locate()
+            postmaster = None if located is None else _postmaster(*located)
+        return None if located is None or postmaster is None else (located[0], postmaster)
 
     def _attachable(self, paths: ClusterPaths, account: ServerAccount) -> process.ProcessIdentity | None:
         """The live server, unless it is on its way out or out of reach: then it is ended, and so are its leftovers."""
@@ -273,7 +273,7 @@ class EmbeddedPostgres:
             if not paths.data.exists():
                 self._report("making the database")
                 cluster.make_cluster(paths, account, binaries_folder, lock, fsync=self._fsync)
-                self._layout.keep_cluster()
+            self._layout.keep_cluster()
             _require_version(paths, binaries_folder)
             if not account.can_use_peer and not paths.password_file.exists():
                 cluster.set_passwords(paths, account, binaries_folder, lock)
@@ -292,27 +292,33 @@ class EmbeddedPostgres:
         progress = self._progress(lambda: f"PostgreSQL is starting: {_last_line(paths) or 'nothing said yet'}")
         while True:
             pid_file = process.read_pid_file(paths.data)
-            ready = pid_file is not None and pid_file.pid == postmaster.pid and pid_file.status == "ready"
-            if pid_file is not None and ready and _answers(pid_file.socket_folder):
-                return pid_file.socket_folder
+            if pid_file is not None and pid_file.pid == postmaster.pid and pid_file.status == "ready":
+                host = pid_file.socket_folder
+                if process.wait_until(lambda: _answers(host), self._clock, timeout_seconds=_ANSWER_TIMEOUT_SECONDS):  # noqa: B023
+                    return host
+                msg = f"PostgreSQL says that it is ready, but nothing listens in {host}"
+                raise Transient(msg, code="postgres.socket_lost", fix="start again: it is restarted then")
             self._require_alive(paths, postmaster)
             progress()
             time.sleep(process.POLL_SECONDS)
 
     def _require_alive(self, paths: ClusterPaths, postmaster: process.ProcessIdentity) -> None:
-        if not postmaster.is_alive():
-            raise cluster.failure(_SERVER, _log_tail(paths))
+        if postmaster.is_alive():
+            return
+        tail = _log_tail(paths)
+        if "received fast shutdown request" in tail or "received smart shutdown request" in tail:
+            msg = "PostgreSQL was stopped by somebody while we waited for it"
+            raise Transient(msg, code="postgres.stopped", fix="start it again", effect_sent=False)
+        raise cluster.failure(_SERVER, tail)
 
     def _end(self, paths: ClusterPaths, account: ServerAccount, *, fast: bool) -> None:
         """Leave nothing alive and nothing lying about that would keep a new server from starting."""
         postmaster = _postmaster(paths, account)
         if postmaster is not None:
-            steps = (signal.SIGINT, signal.SIGQUIT) if fast else (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-            for number in steps:
+            postmaster.send_signal(signal.SIGCONT)  # somebody may have halted it
+            for number, patience_seconds in _STOP_STEPS[1:] if fast else _STOP_STEPS:
                 postmaster.send_signal(number)
-                if process.wait_until(
-                    lambda: not postmaster.is_alive(), self._clock, timeout_seconds=_STOP_TIMEOUT_SECONDS
-                ):
+                if process.wait_until(lambda: not postmaster.is_alive(), self._clock, timeout_seconds=patience_seconds):
                     break
         self._clear_leftovers(paths, account)
 
@@ -395,10 +401,13 @@ def _is_free(lock: Path) -> bool:
 
 def _answers(socket_folder: str) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
         try:
             client.connect(f"{socket_folder}/.s.PGSQL.{cluster.PORT}")
-        except OSError:
+        except (FileNotFoundError, ConnectionRefusedError):
             return False
+        except BlockingIOError:
+            return True  # so many wait there that the queue is full
     return True
 
 
@@ -437,16 +446,22 @@ def _require_version(paths: ClusterPaths, binaries_folder: Path) -> None:
 
 
 def _log_tail(paths: ClusterPaths) -> str:
-    """The end of what the server said since its last start, at most `_LOG_TAIL_BYTES`."""
-    started = paths.startup_log.stat().st_mtime if paths.startup_log.exists() else 0.0
-    files = [path for path in paths.log.glob("server-*.log") if path.stat().st_mtime >= started - 1]
-    text = b""
-    for path in (paths.startup_log, *sorted(files)[-1:]):
-        if path.exists():
-            with path.open("rb") as stream:
-                stream.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
-                text += stream.read(_LOG_TAIL_BYTES)
-    return text.decode(errors="replace")
+    """The end of what the server has said since its last start; the words looked for are those of `lc_messages=C`."""
+    text = _end_of(paths.startup_log)
+    if "redirecting log output to logging collector" in text:
+        newest = sorted(paths.log.glob("server-*.log"))[-1:]  # of an earlier server as well, started in the same second
+        text = "".join(_end_of(path) for path in newest).rpartition("starting PostgreSQL")[2]
+    return text
+
+
+def _end_of(path: Path) -> str:
+    try:  # the server's account owns its log folder; a link in there must not make root read something else
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
+    with os.fdopen(descriptor, "rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+        return stream.read().decode(errors="replace")
 
 
 def _last_line(paths: ClusterPaths) -> str:

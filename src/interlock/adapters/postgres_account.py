@@ -116,15 +116,19 @@ def _create(name: str) -> pwd.struct_passwd:
         command += ["--comment", "Interlock embedded PostgreSQL"]
         command += ["--gid", name] if _group_exists(name) else ["--user-group"]
         for _ in range(_USERADD_ATTEMPTS):  # it fails at once while another program holds /etc/passwd
-            done = subprocess.run(
-                [*command, name],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_USERADD_TIMEOUT_SECONDS,
-                env={"PATH": _USERADD_PATH, "LC_ALL": "C"},
-                cwd="/",
-            )
+            try:
+                done = subprocess.run(
+                    [*command, name],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=_USERADD_TIMEOUT_SECONDS,
+                    env={"PATH": _USERADD_PATH, "LC_ALL": "C"},
+                    cwd="/",
+                )
+            except subprocess.TimeoutExpired:
+                complaint = f"useradd has not finished after {_USERADD_TIMEOUT_SECONDS} seconds"
+                break
             complaint = done.stderr.strip()
             if done.returncode in {0, _USERADD_EXISTS} and (entry := _entry(name)) is not None:
                 return entry

@@ -95,17 +95,14 @@ class Layout:
             raise Conflict(msg, code="postgres.cluster", fix="start again")
         if account.is_other:
             self._require_mine(paths)
-        _make_private(paths.folder, os.geteuid())
         if account.is_other:
-            os.chown(paths.folder, -1, account.group_id)
-            paths.folder.chmod(0o750)
+            _make_folder(paths.folder, os.geteuid(), group_id=account.group_id)
             write_private(paths.folder / "origin", str(self.state_folder))
+        else:
+            _make_folder(paths.folder, os.geteuid())
         paths.socket_folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (paths.log, paths.socket_folder):
-            if not folder.exists():
-                folder.mkdir(mode=0o700)
-                account.own(folder)
-            _make_private(folder, account.user_id)
+            _make_folder(folder, account.user_id)
         return paths
 
     def keep_cluster(self) -> None:
@@ -156,12 +153,21 @@ class Layout:
             )
 
 
-def _make_private(folder: Path, user_id: int) -> None:
-    """See that a folder is a real one, belongs to the user, and is closed to all others."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _make_folder(folder: Path, user_id: int, *, group_id: int | None = None) -> None:
+    """See that a folder is a real one, belongs to the user, and is closed to all others but the group, if given.
+
+    It changes nothing that is as it should be: a server may be at work in it.
+    """
+    if not folder.exists():
+        folder.mkdir(mode=0o700)
+        if user_id != os.geteuid():
+            os.chown(folder, user_id, -1, follow_symlinks=False)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != user_id:
         msg = f"{folder} must be a folder of user {user_id}, and is not"
         raise Permanent(msg, code="postgres.folder", fix="move it away, or choose another folder")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        folder.chmod(0o700)
+    if group_id is not None and found.st_gid != group_id:
+        os.chown(folder, -1, group_id, follow_symlinks=False)
+    mode = 0o700 if group_id is None else 0o750
+    if stat.S_IMODE(found.st_mode) != mode:
+        folder.chmod(mode)
