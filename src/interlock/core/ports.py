@@ -129,7 +129,8 @@ class PolicyHandle(Protocol):
 
     digest: str
     annotations: dict[str, dict[str, str]]
-    """@id -> all annotations of that policy, plus `effect_word`: permit or forbid."""
+    """@id -> all annotations of that policy, and what its text says: `effect_word` (permit or forbid), `file`, `line`,
+    and `granted`: `unless` when it steps aside by `unless { context.granted }`, `used` for any other mention."""
 
     def ask(self, requests: Sequence[JsonObject], entities: Sequence[JsonObject]) -> tuple[PolicyAnswer, ...]:
         """Answer several requests over the same entities, in order. Never raises for a policy error: it reports it."""

@@ -97,4 +97,6 @@ class Project(Frozen):
     contexts: dict[str, ProgramContext] = {}
     programs: tuple[str, ...] = ()
     policies: tuple[str, ...] = ("policies",)
+    isolated: bool = False
+    """The operator's word that an unknown program, run through the door, can reach no protected resource."""
     secrets_patterns: tuple[str, ...] = ()

@@ -1,0 +1,237 @@
+"""Cedar as the policy engine, through cedarpy; nothing it says in doubt is ever taken for a yes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cedarpy
+
+from interlock.core.errors import Invalid
+from interlock.core.model import JsonObject
+from interlock.core.ports import PolicyAnswer
+
+ERROR_CHARACTERS_MAX = 400
+ENTITIES_REMEMBERED_MAX = 64
+SET_BYTES_MAX = 8 * 1024 * 1024
+RESERVED_ANNOTATIONS = frozenset({"effect_word", "file", "line", "granted"})
+
+_SYNTAX_FIX = "Mend the policy that begins on this line; every policy ends with a semicolon."
+_TOKEN = re.compile(r'//[^\n]*|"(?:\\.|[^"\\])*"|;|[^;"/\s]+|/|"', re.DOTALL)
+_GRANTED = {".": {"left": {"Var": "context"}, "attr": "granted"}}
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """One policy of one file, with the line (from 1) on which it begins."""
+
+    file: str
+    line: int
+    text: str
+
+
+class CedarEngine:
+    """Loads Cedar policies; fulfils `core.ports.PolicyEngine`."""
+
+    def load(self, policies: Sequence[tuple[str, str]], schema: str) -> CedarHandle:
+        """Parse and validate (file name, text) pairs against a schema in Cedar's own syntax.
+
+        Raises:
+            Invalid: something does not parse or validate, a policy has no @id or one that is taken, or is a template.
+                `details` holds `file` and `line` where they are known.
+        """
+        if sum(len(text) for _, text in policies) > SET_BYTES_MAX:
+            msg = f"the policies are over {SET_BYTES_MAX} characters together"
+            raise Invalid(msg, code="policy.size", fix="Remove policies; generated ones belong into facts, not texts.")
+        parsed_schema = _parse_schema(schema)
+        statements = [statement for file, text in policies for statement in _statements(file, text)]
+        whole = "\n".join(statement.text for statement in statements)
+        parsed = _parse(whole, statements)
+        _validate(whole, parsed_schema, statements)
+        digest = hashlib.sha256(json.dumps([schema, list(policies)]).encode()).hexdigest()
+        return CedarHandle(parsed, parsed_schema, _annotations(whole, statements), digest)
+
+
+class CedarHandle:
+    """A parsed, validated policy set; fulfils `core.ports.PolicyHandle`."""
+
+    def __init__(
+        self,
+        policies: cedarpy.PolicySet,
+        schema: cedarpy.Schema,
+        annotations: dict[str, dict[str, str]],
+        digest: str,
+    ) -> None:
+        self.annotations = annotations
+        self.digest = digest
+        self._policies = policies
+        self._schema = schema
+        # A decision may need two answers about the same entities, and a Run that waits is decided on again.
+        self._parsed = lru_cache(maxsize=ENTITIES_REMEMBERED_MAX)(self._parse)
+
+    def ask(self, requests: Sequence[JsonObject], entities: Sequence[JsonObject]) -> tuple[PolicyAnswer, ...]:
+        """Answer several requests over the same entities. Whatever goes wrong comes back in `errors`.
+
+        Cedar skips a policy whose evaluation fails, a forbid as well; the caller must refuse when there are errors.
+        """
+        try:
+            known = self._parsed(json.dumps(entities))
+            results = cedarpy.is_authorized_batch(list(requests), self._policies, known, self._schema)
+            answers = tuple(_answer(result) for result in results)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a panic of the binding is a BaseException, and a refusal as well
+            return (_failed(f"{type(error).__name__}: {error}"),) * len(requests)
+        if len(answers) != len(requests):
+            return (_failed(f"{len(answers)} answers to {len(requests)} requests"),) * len(requests)
+        return answers
+
+    def _parse(self, entities: str) -> cedarpy.Entities:
+        """Parse and validate; what does not fit the schema is an error."""
+        return cedarpy.Entities.from_json_str(entities, self._schema)
+
+
+def _answer(result: cedarpy.AuthzResult) -> PolicyAnswer:
+    diagnostics = result.diagnostics
+    errors = tuple(str(error)[:ERROR_CHARACTERS_MAX] for error in diagnostics.errors)
+    named = diagnostics.id_annotations_by_reason
+    decision = result.decision
+    if decision is cedarpy.Decision.NoDecision and not errors:
+        errors = ("no decision",)
+    if len(named) != len(diagnostics.reasons):
+        errors = (*errors, "a policy without @id took part")
+    return PolicyAnswer(
+        allowed=decision is cedarpy.Decision.Allow and not errors,
+        policies=tuple(sorted(named.values())),
+        errors=errors,
+    )
+
+
+def _failed(message: str) -> PolicyAnswer:
+    return PolicyAnswer(allowed=False, policies=(), errors=(message[:ERROR_CHARACTERS_MAX],))
+
+
+def _parse_schema(schema: str) -> cedarpy.Schema:
+    try:
+        return cedarpy.Schema.from_str(schema)
+    except ValueError as error:
+        msg = f"the policy schema is not valid: {error}"
+        raise Invalid(
+            msg, code="policy.schema", fix="Reinstall Interlock, or mend the action that was added."
+        ) from error
+
+
+def _statements(file: str, text: str) -> list[_Statement]:
+    """Cut a file into its policies, so that a complaint can name a line; Cedar itself names none.
+
+    Raises:
+        Invalid: the text does not end with a semicolon, or a quotation mark is not closed.
+    """
+    found: list[_Statement] = []
+    start: int | None = None
+    for token in _TOKEN.finditer(text):
+        word = token.group()
+        if word.startswith("//"):
+            continue
+        if start is None:
+            start = token.start()
+        if word == '"':
+            message = "a quotation mark is not closed"
+            raise _refused(message, file, _line(text, token.start()), code="policy.syntax")
+        if word == ";":
+            found.append(_Statement(file, _line(text, start), text[start : token.end()]))
+            start = None
+    if start is not None:
+        message = "the last policy does not end with a semicolon"
+        raise _refused(message, file, _line(text, start), code="policy.syntax")
+    return found
+
+
+def _line(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1
+
+
+def _parse(whole: str, statements: Sequence[_Statement]) -> cedarpy.PolicySet:
+    try:
+        parsed = cedarpy.PolicySet.from_str(whole)
+    except ValueError as error:
+        for statement in statements:
+            try:
+                cedarpy.PolicySet.from_str(statement.text)
+            except ValueError as cause:
+                raise _refused(str(cause), statement.file, statement.line, code="policy.syntax") from error
+        msg = f"the policies do not parse: {error}"
+        raise Invalid(msg, code="policy.syntax", fix=_SYNTAX_FIX) from error
+    if parsed.templates() or len(parsed) != len(statements):
+        for statement in statements:
+            if len(cedarpy.PolicySet.from_str(statement.text)) != 1:
+                message = "templates (?principal, ?resource) are not used here"
+                raise _refused(message, statement.file, statement.line, code="policy.template")
+        msg = f"{len(statements)} policies were read and {len(parsed)} parsed"
+        raise Invalid(msg, code="policy.syntax", fix=_SYNTAX_FIX)
+    return parsed
+
+
+def _validate(whole: str, schema: cedarpy.Schema, statements: Sequence[_Statement]) -> None:
+    result = cedarpy.validate_policies(whole, schema)
+    if result.validation_passed:
+        return
+    for error in result.errors:
+        statement = statements[int(error.policy_id.removeprefix("policy"))] if error.policy_id else None
+        message = error.error.removeprefix(f"for policy `{error.policy_id}`, ")
+        file, line = (statement.file, statement.line) if statement else (None, None)
+        raise _refused(message, file, line, code="policy.schema_mismatch")
+    msg = "the policies do not fit the schema"
+    raise Invalid(msg, code="policy.schema_mismatch", fix="Compare them with interlock.cedarschema.")
+
+
+def _annotations(whole: str, statements: Sequence[_Statement]) -> dict[str, dict[str, str]]:
+    """What each policy says about itself, by @id, with `effect_word`, `file`, `line` and `granted`."""
+    policies = json.loads(cedarpy.policies_to_json_str(whole))["staticPolicies"]
+    found: dict[str, dict[str, str]] = {}
+    for index, statement in enumerate(statements):
+        policy = policies[f"policy{index}"]
+        annotations = {key: value or "" for key, value in policy.get("annotations", {}).items()}
+        identity = annotations.get("id", "")
+        if not identity:
+            message = "a policy has no @id"
+            raise _refused(message, statement.file, statement.line, code="policy.id")
+        if identity in found:
+            first = found[identity]
+            message = f"@id({json.dumps(identity)}) is taken by {first['file']}:{first['line']}"
+            raise _refused(message, statement.file, statement.line, code="policy.id")
+        if taken := RESERVED_ANNOTATIONS & annotations.keys():
+            message = f"@{min(taken)} is a word of ours and cannot be an annotation"
+            raise _refused(message, statement.file, statement.line, code="policy.annotation")
+        found[identity] = annotations | {
+            "effect_word": policy["effect"],
+            "file": statement.file,
+            "line": str(statement.line),
+            "granted": _use_of_granted(policy["conditions"]),
+        }
+    return found
+
+
+def _use_of_granted(conditions: list[dict[str, Any]]) -> str:
+    """`unless` when the policy steps aside exactly by `unless { context.granted }`, `used` for any other mention."""
+    others = [each for each in conditions if not (each["kind"] == "unless" and each["body"] == _GRANTED)]
+    if '"granted"' in json.dumps(others):
+        return "used"
+    return "unless" if len(others) < len(conditions) else ""
+
+
+def _refused(message: str, file: str | None, line: int | None, *, code: str) -> Invalid:
+    fixes = {
+        "policy.syntax": _SYNTAX_FIX,
+        "policy.template": "Write the policy for all and name the principal in its condition.",
+        "policy.schema_mismatch": "Use the names and types of interlock.cedarschema; write `resource is Plan`.",
+        "policy.id": 'Give it an @id("team.what-it-is-about") that no other policy has.',
+        "policy.annotation": "Remove the annotation.",
+    }
+    where = f"{file}:{line}: " if file else ""
+    return Invalid(f"{where}{message}", code=code, fix=fixes[code], details={"file": file, "line": line})

@@ -1,0 +1,211 @@
+"""Decides: permit, forbid, or needs-approval; any doubt is a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from interlock.core.actor import Actor
+from interlock.core.approval import Approval, missing
+from interlock.core.decision import Decision, Outcome, Reason, Requirement
+from interlock.core.model import JsonObject
+from interlock.core.plan import Discloses, Plan
+from interlock.engine.policy_instead import detail_of, instead_of
+from interlock.engine.policy_lint import Rule
+from interlock.engine.policy_load import Alarm, PolicyBook, PolicySet
+from interlock.engine.policy_request import DecisionContext, is_declared, plan_request, view_request, with_granted
+
+DEFAULT_DENY = Reason(policy="default-deny", reason="no policy permits this", effect="forbid")
+POLICY_ERROR = "policy-error"
+
+Entities = tuple[JsonObject, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a policy set says to one request, before approvals are counted.
+
+    `blocking` are the rules that stand in the way now, `permitting` those that permit or would permit. `trouble` says
+    why nothing of it may be trusted.
+    """
+
+    outcome: Outcome
+    blocking: tuple[Rule, ...] = ()
+    permitting: tuple[Rule, ...] = ()
+    trouble: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What was given to the policy engine; empty while it was not even possible to say it."""
+
+    request: JsonObject = field(default_factory=dict)
+    entities: Entities = ()
+
+
+class Judge:
+    """The one decision point. Decisions depend on the arguments, the set in force and nothing else."""
+
+    def __init__(self, book: PolicyBook, alarm: Alarm) -> None:
+        self.book = book
+        self._alarm = alarm
+
+    def decide(
+        self, actor: Actor, plan: Plan, context: DecisionContext, approvals: Sequence[Approval] = ()
+    ) -> Decision:
+        """Decide on a plan, given the verified verdicts for its Run.
+
+        Requirements are gathered from all soft forbids that are hit, afresh each time; those of the answer are what
+        is still missing. Never raises: whatever goes wrong is a refusal, and the alarm is called.
+        """
+        policies = self.book.current
+        asked = _Asked()
+        try:
+            facts = policies.facts.current()
+            asked = _Asked(*plan_request(actor, plan, context, facts))
+            verdict = judge(policies, asked.request, asked.entities)
+            requirements: tuple[Requirement, ...] = ()
+            if verdict.outcome == "needs_approval":
+                people = facts.project.people
+                counted = [each for each in approvals if is_declared(each.approver.removeprefix("person:"), people)]
+                requirements = _still_missing(verdict.blocking, counted, actor, context)
+                if not requirements:
+                    return _decision("permit", (*verdict.blocking, *verdict.permitting), policies, asked)
+            if verdict.outcome == "permit":
+                return _decision("permit", verdict.permitting, policies, asked)
+            if not verdict.trouble:
+                return _decision(
+                    verdict.outcome,
+                    verdict.blocking,
+                    policies,
+                    asked,
+                    requirements=requirements,
+                    instead=instead_of(actor, plan, verdict.blocking, verdict.outcome),
+                    detail=lambda word: detail_of(word, plan, facts, context.now),
+                )
+        except Exception as error:  # noqa: BLE001 - any doubt is a refusal, and it is loud
+            verdict = Verdict("forbid", trouble=(f"{type(error).__name__}: {error}",))
+        return self._refuse_in_doubt(verdict.trouble, actor, plan.action, policies, asked)
+
+    def decide_view(self, actor: Actor, name: str, discloses: Discloses, now: datetime) -> Decision:
+        """Decide on reading one of Interlock's own tables. A view makes no Run, so that nothing can wait for an
+        approval: what would need one is forbidden. Never raises."""
+        policies = self.book.current
+        asked = _Asked()
+        try:
+            asked = _Asked(*view_request(actor, name, discloses, now, policies.facts.current().project))
+            verdict = judge(policies, asked.request, asked.entities)
+        except Exception as error:  # noqa: BLE001 - any doubt is a refusal, and it is loud
+            verdict = Verdict("forbid", trouble=(f"{type(error).__name__}: {error}",))
+        if verdict.trouble:
+            return self._refuse_in_doubt(verdict.trouble, actor, f"view {name}", policies, asked)
+        if verdict.outcome == "permit":
+            return _decision("permit", verdict.permitting, policies, asked)
+        return _decision("forbid", verdict.blocking, policies, asked)
+
+    def _refuse_in_doubt(
+        self, trouble: tuple[str, ...], actor: Actor, what: str, policies: PolicySet, asked: _Asked
+    ) -> Decision:
+        self._alarm(
+            "policy_error", {"errors": [*trouble], "actor": actor.id, "what": what, "policy_set": policies.digest}
+        )
+        text = "the policies could not be evaluated, and any doubt is a refusal: " + "; ".join(trouble)
+        return Decision(
+            outcome="forbid",
+            reasons=(Reason(policy=POLICY_ERROR, reason=text, effect="forbid", risk="high"),),
+            request=asked.request,
+            entities=asked.entities,
+            policy_set=policies.digest,
+        )
+
+
+def judge(policies: PolicySet, request: JsonObject, entities: Entities) -> Verdict:
+    """What the policies say to a request, whose `granted` is False. Pure, given the set.
+
+    Only where nothing but soft forbids stand in the way is it asked a second time, as if all that they ask for were
+    there: then a permit must remain and nothing else object.
+    """
+    now = _ask(policies, request, entities)
+    if now.trouble:
+        return Verdict("forbid", trouble=now.trouble)
+    if now.allowed:
+        return Verdict("permit", permitting=now.rules)
+    if not now.rules or any(rule.requirement is None for rule in now.rules):
+        return Verdict("forbid", blocking=now.rules)
+    best = _ask(policies, with_granted(request), entities)
+    if best.trouble:
+        return Verdict("forbid", trouble=best.trouble)
+    if not best.allowed:
+        return Verdict("forbid", blocking=best.rules)
+    return Verdict("needs_approval", blocking=now.rules, permitting=best.rules)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    allowed: bool
+    rules: tuple[Rule, ...]
+    trouble: tuple[str, ...]
+
+
+def _ask(policies: PolicySet, request: JsonObject, entities: Entities) -> _Answer:
+    """One answer of the engine, with the rules it names; `trouble` when it does not hold together."""
+    (answer,) = policies.handle.ask([request], entities)
+    known = policies.rules
+    trouble = answer.errors or tuple(f"unknown policy {name}" for name in answer.policies if name not in known)
+    found = (known[name] for name in answer.policies if name in known)
+    # Hard forbids first: that is what the actor must hear first.
+    rules = tuple(sorted(found, key=lambda rule: rule.requirement is not None))
+    if answer.allowed and not rules:
+        trouble = (*trouble, "allowed by no policy")
+    if any((rule.effect == "permit") != answer.allowed for rule in rules):
+        trouble = (*trouble, f"allowed is {answer.allowed}, and it names {', '.join(answer.policies)}")
+    return _Answer(answer.allowed, rules, trouble)
+
+
+def _still_missing(
+    blocking: tuple[Rule, ...], approvals: Sequence[Approval], actor: Actor, context: DecisionContext
+) -> tuple[Requirement, ...]:
+    """What the soft forbids still ask for. Whom an agent works for counts as another person only where a policy says
+    so."""
+    left: list[Requirement] = []
+    for rule in blocking:
+        if rule.requirement is not None:
+            left += missing(
+                (rule.requirement,),
+                tuple(approvals),
+                run=context.run,
+                digest=context.digest,
+                asker=actor.id,
+                asker_principals=frozenset({actor.id}) if rule.owner_may_approve else actor.principals,
+                now=context.now,
+            )
+    return tuple(left)
+
+
+def _decision(
+    outcome: Outcome,
+    rules: tuple[Rule, ...],
+    policies: PolicySet,
+    asked: _Asked,
+    *,
+    requirements: tuple[Requirement, ...] = (),
+    instead: tuple[str, ...] = (),
+    detail: Callable[[str], str] | None = None,
+) -> Decision:
+    # Every part was made here and is of its type; validating all of it again would take as long as evaluating it.
+    return Decision.model_construct(
+        outcome=outcome,
+        reasons=tuple(_reason(rule, detail) for rule in rules) or (DEFAULT_DENY,),
+        requirements=requirements,
+        request=asked.request,
+        entities=asked.entities,
+        policy_set=policies.digest,
+        instead=instead,
+    )
+
+
+def _reason(rule: Rule, detail: Callable[[str], str] | None) -> Reason:
+    """A rule's reason, with the facts that its @details asks for."""
+    more = detail(rule.details) if detail and rule.details else ""
+    return rule.reason.model_copy(update={"reason": f"{rule.reason.reason}: {more}"}) if more else rule.reason
