@@ -22,7 +22,7 @@ import pytest
 from interlock.core.errors import Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.ports import TAIL_BYTES, ProcessSpec
 from interlock.engine.guard import GuardedProcess, ProcessOutcome, prove_dead
-from interlock.engine.process_tree import MARK, all_processes, boot_seconds, marked, process_stat
+from interlock.engine.process_tree import MARK, all_processes, boot_seconds, descendants, marked, process_stat
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 PYTHON = (sys.executable, "-I", "-S", "-E", "-c")
@@ -206,6 +206,39 @@ def test_a_changed_file_is_not_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "effect").exists()
 
 
+def slow_to_hash(folder: Path) -> ProcessSpec:
+    """A pinned script whose hashing takes longer than a lease of 0.15 s."""
+    script = folder / "report"
+    script.write_text(f"#!/bin/sh\necho x > {folder}/effect\nexit 0\n")
+    script.chmod(0o755)
+    os.truncate(script, 800_000_000)
+    with script.open("rb") as file:
+        return spec(str(script), "report", sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def test_an_effect_that_is_killed_while_its_file_is_hashed_is_known_not_to_have_happened(tmp_path: Path) -> None:
+    process = GuardedProcess.start(slow_to_hash(tmp_path), TOKEN)
+    with pytest.raises(Transient) as caught:
+        process.go(boot_seconds() + 0.15, ignore)
+    assert (caught.value.code, caught.value.effect_sent) == ("lease.lost", False)
+    assert not (tmp_path / "effect").exists()
+
+
+def test_the_child_looks_at_the_clock_itself_when_its_guard_is_stopped(tmp_path: Path) -> None:
+    process = GuardedProcess.start(slow_to_hash(tmp_path), TOKEN)
+    pid = guard_pid(process)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(process.go, boot_seconds() + 0.15, ignore)
+        until(lambda: any(descendants(pid, all_processes())) or ended.done())
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: not any(process.is_alive for process in descendants(pid, all_processes())), 30)
+        os.kill(pid, signal.SIGCONT)
+        error = ended.exception(10)
+    assert isinstance(error, Transient)
+    assert (error.code, error.effect_sent) == ("lease.lost", False)
+    assert not (tmp_path / "effect").exists()
+
+
 # --- what the effect sees -------------------------------------------------------------------------
 
 
@@ -348,6 +381,20 @@ def test_a_kill_ends_the_whole_tree(*, use_cgroup: bool) -> None:
         process.kill()
         assert ended.result(10).ended_by == "killed"
         assert living(process.identity["token"]) == set()
+
+
+@both_ways
+def test_a_daemon_that_threw_away_its_environment_is_killed(*, use_cgroup: bool) -> None:
+    said = bytearray()
+    daemon = "env -i /bin/sh -c 'setsid /bin/sh -c \"echo \\$\\$; exec sleep 300\" &'; sleep 300"
+    process = GuardedProcess.start(sh(daemon), TOKEN, use_cgroup=use_cgroup)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(process.go, boot_seconds() + 60, said.extend)
+        until(lambda: b"\n" in said)
+        assert is_alive(int(said))
+        process.kill()
+        assert ended.result(10).ended_by == "killed"
+    assert not is_alive(int(said))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])

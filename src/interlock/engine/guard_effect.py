@@ -23,6 +23,9 @@ CLONE_INTO_CGROUP = 0x200000000
 # Why a child did not become the effect.
 LEASE_LOST, FOLDER, IRREGULAR, DIGEST, EXEC = "lease_lost", "folder", "irregular", "digest", "exec"
 
+ABOUT_TO_EXEC = b"!"
+"""Written before the last look at the clock: a child that died without it has certainly executed nothing."""
+
 libc = ctypes.PyDLL(None, use_errno=True)
 
 
@@ -166,7 +169,7 @@ def fork_into(cgroup: str | None) -> int:
     return pid
 
 
-def become_effect(effect: Effect, deadline: float) -> NoReturn:
+def become_effect(effect: Effect, deadline: float, guard_pipe: int) -> NoReturn:
     """Replace this process by the effect.
 
     A pinned binary is executed through its descriptor, which exec closes. A pinned script is executed through its
@@ -189,20 +192,21 @@ def become_effect(effect: Effect, deadline: float) -> NoReturn:
     environment = dict(entry.split(b"=", 1) for entry in effect.environment)
     try:
         if not effect.sha256:
-            require_lease(deadline)
+            announce_exec(deadline, guard_pipe)
             os.execve(effect.path, effect.argv, environment)  # noqa: S606  a shell is what must not be there
         descriptor, found = open_pinned(effect.path, effect.sha256)
         os.set_inheritable(descriptor, os.pread(descriptor, 2, 0) == b"#!")
         if changed_since(descriptor, found):
             raise Refusal(DIGEST)
-        require_lease(deadline)
+        announce_exec(deadline, guard_pipe)
         os.execve(descriptor, effect.argv, environment)  # noqa: S606  as above
     except OSError as error:
         raise Refusal(EXEC, error.errno or 0) from None
 
 
-def require_lease(deadline: float) -> None:
-    """The last look at the clock: between this and exec there is nothing but the system call."""
+def announce_exec(deadline: float, guard_pipe: int) -> None:
+    """Tell the guard, then look at the clock for the last time: after this there is nothing but the system call."""
+    os.write(guard_pipe, ABOUT_TO_EXEC)
     if boot_seconds() >= deadline:
         raise Refusal(LEASE_LOST)
 

@@ -27,6 +27,7 @@ import os
 import select
 
 from interlock.engine.guard_effect import (
+    ABOUT_TO_EXEC,
     EFFECT_BYTES_MAX,
     LEASE_LOST,
     Effect,
@@ -100,8 +101,8 @@ class Guard:
         self.stop_reason: str | None = None
         self.child = 0
         self.child_status: int | None = None
-        self.refusal = b""
-        self.refusal_pipe = -1
+        self.said_by_child = b""
+        self.child_pipe = -1
         own = process_stat(os.getpid())
         if own is None:
             msg = "/proc does not show this process"
@@ -168,7 +169,7 @@ class Guard:
                 self._hear_worker()
             elif descriptor == self.wake_pipe:
                 os.read(self.wake_pipe, 4096)
-            elif descriptor == self.refusal_pipe:
+            elif descriptor == self.child_pipe:
                 self._hear_child()
             else:
                 self.poll.unregister(descriptor)
@@ -195,15 +196,17 @@ class Guard:
                 self.may_go = self.may_go or order == "go"
 
     def _hear_child(self) -> None:
-        """What kept the child from becoming the effect; the end of the pipe without a word means that it became it."""
-        if self.refusal_pipe >= 0:
+        """What the child says before it becomes the effect, until the pipe ends: by its exec, or by its death."""
+        while self.child_pipe >= 0:
             try:
-                self.refusal = os.read(self.refusal_pipe, RECORD_BYTES_MAX)
+                part = os.read(self.child_pipe, RECORD_BYTES_MAX)
             except BlockingIOError:
-                return  # a child that could not be killed still holds it
-            self.poll.unregister(self.refusal_pipe)
-            os.close(self.refusal_pipe)
-            self.refusal_pipe = -1
+                return
+            self.said_by_child += part
+            if not part:
+                self.poll.unregister(self.child_pipe)
+                os.close(self.child_pipe)
+                self.child_pipe = -1
 
     def run(self) -> None:
         """The whole life of the guard."""
@@ -230,21 +233,23 @@ class Guard:
         """Fork; the child becomes the effect or says through a pipe why not. Opening and hashing are its work too, so
         that a slow disk never makes the guard miss a deadline.
         """
-        self.refusal_pipe, writer = os.pipe()
+        self.child_pipe, writer = os.pipe()
         try:
             self.child = fork_into(self.cgroup)
             if self.child == 0:
-                become_effect(self.effect, self.deadline)
+                become_effect(self.effect, self.deadline, writer)
         except BaseException as error:
             if os.getpid() == self.own.pid:
                 raise
             # In the child, which must never run on as a second guard. Anything but a Refusal is a bug, and told too.
             told = f"{error.why} {error.number}" if isinstance(error, Refusal) else f"child {error!r}"
-            os.write(writer, told.encode()[:RECORD_BYTES_MAX])
-            os._exit(127)
+            try:
+                os.write(writer, told.encode()[:RECORD_BYTES_MAX])
+            finally:
+                os._exit(127)
         os.close(writer)
-        os.set_blocking(self.refusal_pipe, False)
-        self.poll.register(self.refusal_pipe, select.POLLIN)
+        os.set_blocking(self.child_pipe, False)
+        self.poll.register(self.child_pipe, select.POLLIN)
         # The output must end when the last process of the effect has ended: let go of our copies.
         nowhere = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for descriptor in STANDARD_DESCRIPTORS:
@@ -281,15 +286,24 @@ class Guard:
         if self.stop_reason is not None or self.reap() or self._cgroup_is_populated():
             leftovers, survivors = self.kill_tree()
         self._hear_child()
-        if self.refusal:
-            word = "broken" if self.refusal.startswith(b"child ") else "refused"
-            self.send(f"{word} {self.refusal.decode(errors='replace')}")
+        refusal = self._refusal()
+        if refusal is not None:
+            self.send(refusal)
             return
         why = "exited" if exited is not None else self.stop_reason
         status = -1 if self.child_status is None else self.child_status
         seconds = (exited or boot_seconds()) - started
         names = ",".join(str(pid) for pid in survivors[:50])
         self.send(f"ended {why} {status} {seconds:.6f} {len(leftovers) if exited is not None else 0} {names}")
+
+    def _refusal(self) -> str | None:
+        """The record for a child that did not become the effect; None for one that did, or may have."""
+        came_to_exec, refusal = self.said_by_child[:1] == ABOUT_TO_EXEC, self.said_by_child.lstrip(ABOUT_TO_EXEC)
+        if refusal:
+            return f"{'broken' if refusal.startswith(b'child ') else 'refused'} {refusal.decode(errors='replace')}"
+        if not came_to_exec and self.child_status is not None:
+            return f"refused {self.stop_reason or KILLED} 0"
+        return None
 
     def reap(self) -> bool:
         """Take in the exits of all children, adopted ones too; whether any child is left, and so any descendant."""
