@@ -22,7 +22,16 @@ import pytest
 from interlock.core.errors import Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.ports import TAIL_BYTES, ProcessSpec
 from interlock.engine.guard import GuardedProcess, ProcessOutcome, prove_dead
-from interlock.engine.process_tree import MARK, all_processes, boot_seconds, descendants, marked, process_stat
+from interlock.engine.process_tree import (
+    MARK,
+    all_processes,
+    boot_seconds,
+    descendants,
+    kill_group,
+    kill_process,
+    marked,
+    process_stat,
+)
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 PYTHON = (sys.executable, "-I", "-S", "-E", "-c")
@@ -440,9 +449,11 @@ def test_a_process_that_hides_behind_its_dead_first_thread_is_killed() -> None:
         "ctypes.CDLL(None).pthread_exit(None)\n"
     )
     with going(spec(sys.executable, *PYTHON, code)) as (process, ended):
+        (child,) = descendants(guard_pid(process), all_processes())
+        until(lambda: b"State:\tZ" in Path(f"/proc/{child.pid}/status").read_bytes())
         process.kill()
         assert ended.result(10).ended_by == "killed"
-        assert living(process.identity["token"]) == set()
+        assert not Path(f"/proc/{child.pid}").exists()
 
 
 @both_ways
@@ -604,6 +615,19 @@ def test_another_process_with_the_same_id_is_left_alone() -> None:
         assert stranger.poll() is None
         prove_dead({**process.identity, **reused, "start_time_ticks": stat.start_time_ticks})
         assert stranger.wait(5) == -signal.SIGKILL, "the same words with the right start time do kill"
+
+
+def test_a_signal_meant_for_a_process_never_reaches_the_next_one_with_its_id() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as stranger:
+        stat = process_stat(stranger.pid)
+        assert stat is not None
+        stat.start_time_ticks -= 1
+        kill_process(stat)
+        kill_group(stat)
+        assert is_alive(stranger.pid)
+        stat.start_time_ticks += 1
+        kill_process(stat)
+        assert stranger.wait(5) == -signal.SIGKILL
 
 
 def test_only_a_reboot_of_the_same_machine_counts_as_death() -> None:
