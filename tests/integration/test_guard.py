@@ -618,13 +618,14 @@ def test_another_process_with_the_same_id_is_left_alone() -> None:
 
 
 def test_a_signal_meant_for_a_process_never_reaches_the_next_one_with_its_id() -> None:
-    with subprocess.Popen(["/bin/sleep", "60"]) as stranger:
+    with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as stranger:
         stat = process_stat(stranger.pid)
         assert stat is not None
         stat.start_time_ticks -= 1
         kill_process(stat)
         kill_group(stat)
-        assert is_alive(stranger.pid)
+        with pytest.raises(subprocess.TimeoutExpired):
+            stranger.wait(0.1)
         stat.start_time_ticks += 1
         kill_process(stat)
         assert stranger.wait(5) == -signal.SIGKILL
