@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
@@ -63,6 +63,9 @@ class _Try:
     person: bool = False
 
 
+_ONLY_READ = _Try("if it only read", {}, {"changes": False, "opaque": False, "reaches_protected": False}, {})
+
+
 def explain(policies: PolicySet, decision: Decision, now: datetime) -> Explanation:
     """Explain a decision about a plan, made from `policies`. Pure; asks the policy engine a bounded number of times.
 
@@ -100,7 +103,6 @@ def explain(policies: PolicySet, decision: Decision, now: datetime) -> Explanati
 
 
 def _changes(policies: PolicySet, decision: Decision, now: datetime) -> tuple[Change, ...]:
-    before = _ORDER.index(decision.outcome)
     found: list[Change] = []
     if decision.outcome == "needs_approval":
         asked = [
@@ -112,14 +114,22 @@ def _changes(policies: PolicySet, decision: Decision, now: datetime) -> tuple[Ch
         ]
         found.append(Change(what=tuple(asked), outcome="permit"))
     tries = list(_tries(policies, decision, now))[:CHANGES_MAX]
-    for size in (1, 2):
-        for chosen in combinations(tries, size):
-            outcome = _outcome(policies, decision, chosen)
-            if _ORDER.index(outcome) > before:
-                found.append(Change(what=tuple(each.what for each in chosen), outcome=outcome))
-        if found:
-            break
+    singles = [(each,) for each in tries]
+    found += _ways(policies, decision, singles) or _ways(policies, decision, combinations(tries, 2))
+    # That nothing would change is another ask rather than a way, so that it does not keep pairs from being tried.
+    found += _ways(policies, decision, [(_ONLY_READ,)] if _attributes(decision, 1).get("changes") else [])
     return tuple(sorted(found, key=lambda change: -_ORDER.index(change.outcome)))
+
+
+def _ways(policies: PolicySet, decision: Decision, choices: Iterable[tuple[_Try, ...]]) -> list[Change]:
+    """Those choices that lead to more than the decision gave."""
+    before = _ORDER.index(decision.outcome)
+    outcomes = [(chosen, _outcome(policies, decision, chosen)) for chosen in choices]
+    return [
+        Change(what=tuple(each.what for each in chosen), outcome=outcome)
+        for chosen, outcome in outcomes
+        if _ORDER.index(outcome) > before
+    ]
 
 
 def _tries(policies: PolicySet, decision: Decision, now: datetime) -> Iterator[_Try]:
@@ -167,8 +177,6 @@ def _tries_of_plan(plan: JsonObject) -> Iterator[_Try]:
             if key == "operations":
                 patch["operation_kinds"] = [*sorted({each.partition(".")[0] for each in rest})]
             yield _Try(words.format(value), {}, patch, {})
-    if plan.get("changes"):
-        yield _Try("if it only read", {}, {"changes": False, "opaque": False, "reaches_protected": False}, {})
 
 
 def _outcome(policies: PolicySet, decision: Decision, chosen: tuple[_Try, ...]) -> Outcome:

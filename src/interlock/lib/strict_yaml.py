@@ -21,6 +21,7 @@ from yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from yaml.reader import ReaderError
 
 BYTES_MAX = 256 * 1024
 DEPTH_MAX = 24
@@ -80,16 +81,15 @@ def read_yaml(body: bytes) -> Document:
         YamlFault: the text is too large, too deep, not UTF-8, not YAML, or uses what is not read here.
     """
     text = _decode(body)
-    loader = yaml.SafeLoader(text)
     try:
-        return _Reader(_events(loader)).document()
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-        msg = f"this is not YAML: {problem}"
+        return _Reader(_events(yaml.SafeLoader(text))).document()
+    except ReaderError as error:
+        msg = f"the character {error.character:#06x} is not allowed in YAML"
+        raise YamlFault(msg, line=text.count("\n", 0, error.position) + 1, fix="Remove it.") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        msg = f"this is not YAML: {error.problem or 'unreadable'}"
         raise YamlFault(msg, line=mark.line + 1 if mark else None, fix="Mend the syntax on that line.") from error
-    finally:
-        loader.dispose()
 
 
 def _decode(body: bytes) -> str:
