@@ -29,10 +29,14 @@ class BadSignature(NoteError):
 
 def _decode(text: str, what: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        body = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         msg = f"{what} is not base64"
         raise NoteError(msg) from error
+    if base64.b64encode(body).decode() != text:  # the last character may carry bits that decoding drops
+        msg = f"{what} is not written as base64 is"
+        raise NoteError(msg)
+    return body
 
 
 def _require_name(name: str) -> None:
