@@ -48,6 +48,7 @@ SETTINGS: dict[str, str] = {
     "max_connections": "100",
     "shared_buffers": "64MB",
     "io_method": "sync",
+    "max_logical_replication_workers": "0",
     "max_wal_size": "512MB",
     "synchronous_commit": "on",
     "full_page_writes": "on",
