@@ -107,7 +107,9 @@ class CommandExec(Action):
             facts["undo"] = self._undo_facts(placed, surroundings, library, args.folder)
         return facts
 
-    def _undo_facts(self, placed: Placed, surroundings: Surroundings, library: Library, folder: str | None) -> JsonValue:
+    def _undo_facts(
+        self, placed: Placed, surroundings: Surroundings, library: Library, folder: str | None
+    ) -> JsonValue:
         """The command that takes this one back, if the world is as that needs it to be."""
         undo = placed.operation.undo
         if undo is None:
@@ -354,7 +356,9 @@ def _result(step: Step, result: ProcessResult) -> StepResult:
     }
     if result.timed_out:
         if step.params.get("ends_by_timeout"):
-            return StepResult(ok=True, summary=f"ended after {step.timeout_seconds:g} s, as it never ends by itself", data=data)
+            return StepResult(
+                ok=True, summary=f"ended after {step.timeout_seconds:g} s, as it never ends by itself", data=data
+            )
         msg = f"it took longer than {step.timeout_seconds:g} s and was killed"
         raise Permanent(msg, code="step.timed_out")
     if result.signal is not None:

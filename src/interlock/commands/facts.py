@@ -82,9 +82,7 @@ class Surroundings:
         """
         context = self._project.contexts.get(operation.program, ProgramContext())
         folder = posixpath.normpath(posixpath.join(self._project.folder, asked_folder or "."))
-        binary = str(
-            resolve_binary(operation.program, operation.path_candidates, owners=frozenset({0, os.geteuid()}))
-        )
+        binary = str(resolve_binary(operation.program, operation.path_candidates, owners=frozenset({0, os.geteuid()})))
         argv = list(operation.argv)
         paths: list[tuple[str, str]] = []
         targets: list[Target] = []

@@ -38,4 +38,7 @@ def holds(probe: Probe, binary: str, folder: str, environment: Mapping[str, str]
     text = done.stdout[:ANSWER_BYTES_MAX].decode("utf-8", "replace")
     said = re.search(probe.output, text) is not None if probe.output is not None else True
     answer = text.strip().splitlines()[-1][:200] if text.strip() else ""
-    return done.returncode in probe.exit_codes and said, f"{' '.join(probe.argv)}: exit {done.returncode} {answer}".strip()
+    return (
+        done.returncode in probe.exit_codes and said,
+        f"{' '.join(probe.argv)}: exit {done.returncode} {answer}".strip(),
+    )

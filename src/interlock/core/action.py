@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step
 from interlock.core.ports import Resolvers, StepContext
 from interlock.core.project import Project
+from interlock.core.run import Run
 from interlock.lib.clock import Clock
+from interlock.lib.redact import Redactor
 
 
 class StepResult(Frozen):
@@ -24,13 +27,31 @@ class StepResult(Frozen):
     data: JsonObject = {}
 
 
+class Records(Protocol):
+    """What Actions may read of Interlock's own tables, from a step's or a planner's thread."""
+
+    def run(self, number: int) -> Run:
+        """Raises NotFound."""
+        ...
+
+    def adopted(self) -> tuple[JsonObject, ...]:
+        """The programs that were made known to this installation, as their schemas."""
+        ...
+
+
 @dataclass(frozen=True)
 class Ports:
-    """What an Action is constructed with; it takes what it needs and nothing reads the environment."""
+    """What an Action is constructed with; it takes what it needs, and nothing of it reads the environment.
 
-    project: Project
+    `project` is a function because interlock.yaml may be read anew while the process lives.
+    """
+
+    project: Callable[[], Project]
     resolvers: Resolvers
     clock: Clock
+    records: Records
+    redactor: Redactor
+    action: Callable[[str], Action]
 
 
 class Action(ABC):
@@ -47,7 +68,8 @@ class Action(ABC):
     example: ClassVar[JsonObject]
     """Arguments for the reference and the contract tests."""
     Args: ClassVar[type[Frozen]]
-    concurrency_max: ClassVar[int | None] = None
+    guarded: ClassVar[bool] = False
+    """True when every effect goes through `context.execute`: a step that started but has no guard had no effect."""
 
     def __init__(self, ports: Ports) -> None:
         self.ports = ports

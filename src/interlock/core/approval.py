@@ -55,7 +55,9 @@ def missing(
         and now < approval.expires_at
     ]
     confirmations = sum(1 for approval in valid if approval.kind == "confirmation" and approval.approver == asker)
-    others = [approval for approval in valid if approval.kind == "approval" and approval.approver not in asker_principals]
+    others = [
+        approval for approval in valid if approval.kind == "approval" and approval.approver not in asker_principals
+    ]
     left = []
     for requirement in requirements:
         people = {

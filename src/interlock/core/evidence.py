@@ -64,3 +64,23 @@ def evidence_line(run: int, seq: int, kind: EvidenceKind, at: datetime, data: Js
 def leaf_hash(line: bytes) -> str:
     """SHA-256(0x00 || line), RFC 9162 section 2.1.1."""
     return hashlib.sha256(b"\x00" + line).hexdigest()
+
+
+class Chain:
+    """The growing end of one Run's evidence, in the hands of whoever may write it now."""
+
+    def __init__(self, run: int, *, seq: int = 0, head: str = GENESIS) -> None:
+        self.run = run
+        self.seq = seq
+        self.head = head
+
+    @classmethod
+    def after(cls, run: int, rows: tuple[Evidence, ...]) -> Chain:
+        """The chain as it stands behind `rows`, which are all rows of the Run in order."""
+        return cls(run, seq=rows[-1].seq, head=rows[-1].hash) if rows else cls(run)
+
+    def extend(self, kind: EvidenceKind, at: datetime, data: JsonObject) -> Evidence:
+        """Make the next row. It counts only once it is committed: a failed write must drop this object."""
+        row = evidence_line(self.run, self.seq + 1, kind, at, data, self.head)
+        self.seq, self.head = row.seq, row.hash
+        return row

@@ -62,6 +62,11 @@ class StepContext(Protocol):
     attempt: int
     blobs: Blobs
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for an end; a step that waits should look."""
+        ...
+
     def hold(self) -> None:
         """Call right before an effect in this process. Raises Transient(effect_sent=False) when the lease is lost."""
         ...

@@ -47,7 +47,7 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     _S.WAITING: frozenset({_S.QUEUED, _S.RUNNING, _S.DENIED, _S.STALE, _S.EXPIRED, _S.CANCELLED}),
     _S.QUEUED: frozenset({_S.RUNNING, _S.WAITING, _S.DENIED, _S.STALE, _S.EXPIRED, _S.CANCELLED}),
     _S.RUNNING: frozenset(
-        {_S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.UNDONE, _S.UNRESOLVED, _S.DENIED, _S.STALE, _S.CANCELLED}
+        {_S.QUEUED, _S.WAITING, _S.SUCCEEDED, _S.FAILED, _S.UNDONE, _S.UNRESOLVED, _S.DENIED, _S.STALE, _S.CANCELLED}
     ),
     _S.UNRESOLVED: frozenset({_S.QUEUED}),
     _S.SUCCEEDED: frozenset(),
@@ -76,13 +76,14 @@ def require_transition(old: RunState, new: RunState) -> None:
 class Run(Frozen):
     """An ask and all that became of it; people call it by `number`.
 
-    `state_reason` says in one sentence why it is where it is. `owner`, `fence` and `lease_until` belong to the worker
+    `state_reason` says in one sentence why it is where it is, `state_code` the same in a word for programs. `owner`, `fence` and `lease_until` belong to the worker
     that runs it: the fence rises with each claim, and every write names it.
     """
 
     number: int
     state: RunState
     state_reason: str | None
+    state_code: str | None
     actor: Actor
     action: str
     plan: Plan
@@ -94,7 +95,7 @@ class Run(Frozen):
     due_at: datetime
     expires_at: datetime | None
     closed_at: datetime | None
-    cancel_requested: bool
+    cancelled_by: str | None
     undo_of: int | None
     retry_of: int | None
     owner: str | None

@@ -98,13 +98,23 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
-    async def listen(self, channel: str) -> Connection:
-        """A connection of its own that listens; the caller closes it."""
-        connection = await psycopg.AsyncConnection[DictRow].connect(
-            self.address.app, autocommit=True, row_factory=dict_row, application_name="interlock-listener"
-        )
-        await connection.execute(f"listen {channel}".encode())
-        return connection
+    async def notifications(self, channel: str) -> AsyncIterator[str]:
+        """Listen on a connection of its own. The first item is empty and says that listening has begun.
+
+        Raises Transient when the connection is lost; the caller begins again and looks at what it missed.
+        """
+        try:
+            connection = await psycopg.AsyncConnection[DictRow].connect(
+                self.address.app, autocommit=True, application_name="interlock-listener"
+            )
+            async with connection:
+                await connection.execute(f"listen {channel}".encode())
+                yield ""
+                async for notification in connection.notifies():
+                    yield notification.payload
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            msg = f"the listener lost the database: {_first_line(error)}"
+            raise Transient(msg, code="database.unreachable") from error
 
     @property
     def pool_statistics(self) -> dict[str, int]:
@@ -150,7 +160,9 @@ def _migrate(address: DatabaseAddress) -> None:
             connection.execute(text(f"set lock_timeout = '{MIGRATION_LOCK_SECONDS}s'"))
             connection.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))
             try:
-                _refuse_newer(connection.execute(text("select to_regclass('schema_version')")).scalar(), connection, script)
+                _refuse_newer(
+                    connection.execute(text("select to_regclass('schema_version')")).scalar(), connection, script
+                )
                 config.attributes.update(connection=connection, app_user=app_user)
                 command.upgrade(config, "head")
                 connection.commit()

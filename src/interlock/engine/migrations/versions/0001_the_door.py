@@ -22,8 +22,8 @@ GRANTS = (
     "grant usage on schema public to {app}",
     "grant usage on all sequences in schema public to {app}",
     "grant select on all tables in schema public to {app}",
-    "grant insert on run, run_target, evidence, unsealed, leaf, checkpoint, approval, event, change_freeze, adopted, blob,"
+    "grant insert on run, run_target, evidence, unsealed, leaf, checkpoint, approval, event, change_freeze, adopted,"
     " output to {app}",
-    "grant update on run, run_target, approval, change_freeze, adopted, blob to {app}",
-    "grant delete on run_target, unsealed, event, output to {app}",
+    "grant update on run, run_target, approval, change_freeze, adopted to {app}",
+    "grant delete on run_target, unsealed, event, output, adopted to {app}",
 )

@@ -4,6 +4,7 @@ create table run (
     state text not null check (state in ('waiting', 'queued', 'running', 'unresolved', 'succeeded', 'failed', 'undone',
                                          'denied', 'stale', 'expired', 'cancelled')),
     state_reason text,
+    state_code text,
     actor jsonb not null,
     actor_id text not null,
     action text not null,
@@ -21,7 +22,7 @@ create table run (
     due_at timestamptz not null default now(),
     expires_at timestamptz,
     closed_at timestamptz,
-    cancel_requested boolean not null default false,
+    cancelled_by text,
     undo_of bigint references run (number),
     retry_of bigint references run (number),
     owner text,
@@ -135,17 +136,6 @@ create table adopted (
     adopted_at timestamptz not null default now(),
     run bigint not null
 );
-
-create table blob (
-    digest text not null,
-    run bigint not null,
-    kind text not null,
-    bytes bigint not null,
-    at timestamptz not null default now(),
-    pruned_at timestamptz,
-    primary key (digest, run, kind)
-);
-create index blob_at on blob (at) where pruned_at is null;
 
 -- What Runs print, in sealed pieces: written while they run, pruned by retention.
 create table output (

@@ -1,0 +1,1 @@
+"""Governing the door itself: freezes, pauses, holds, and taking a Run back."""

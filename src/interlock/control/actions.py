@@ -1,0 +1,275 @@
+"""`interlock.*` and `target.hold`: each changes Interlock's own tables, or takes back what another action did."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from interlock.core.action import Action, StepResult
+from interlock.core.errors import Conflict, Invalid, Permanent
+from interlock.core.model import Frozen, JsonObject
+from interlock.core.plan import Plan, Step, Target
+from interlock.core.ports import StepContext
+from interlock.core.run import RunState
+
+MINUTES_MAX = 30 * 24 * 60
+PATTERN = r"^(\*|[a-z*][a-z0-9_*-]*:.{1,1000})$"
+
+
+class FreezeArgs(Frozen):
+    """`pattern` is `*` (everything) or KIND:PATTERN as under `protected`; without `minutes` it lasts until lifted."""
+
+    pattern: str = Field(default="*", pattern=PATTERN)
+    reason: str = Field(min_length=1, max_length=500)
+    minutes: int | None = Field(default=None, ge=1, le=MINUTES_MAX)
+
+
+class UnfreezeArgs(Frozen):
+    """Lifts the freezes of exactly this pattern."""
+
+    pattern: str = Field(default="*", pattern=PATTERN)
+
+
+class PauseArgs(Frozen):
+    """`name` is an agent's name, or a pattern of names."""
+
+    name: str = Field(default="*", pattern=r"^[A-Za-z0-9_.*-]{1,100}$")
+    reason: str = Field(min_length=1, max_length=500)
+    minutes: int | None = Field(default=None, ge=1, le=MINUTES_MAX)
+
+
+class ResumeArgs(Frozen):
+    """`name` as it was paused."""
+
+    name: str = Field(default="*", pattern=r"^[A-Za-z0-9_.*-]{1,100}$")
+
+
+class UndoArgs(Frozen):
+    """The number of the Run to take back."""
+
+    run: int = Field(ge=1)
+
+
+class HoldArgs(Frozen):
+    """`target` is KIND:NAME. `command` is written down; the person runs it himself, with his own rights."""
+
+    target: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}:.{1,1000}$")
+    command: tuple[str, ...] = Field(min_length=1, max_length=256)
+    minutes: int = Field(default=24 * 60, ge=1, le=24 * 60)
+
+
+class _Order(Action):
+    """An order that stands in Interlock's own tables: set or lifted in one repeatable step."""
+
+    lifts: ClassVar[bool]
+
+    def _plan(self, args: Frozen, summary: str, scope: str, pattern: str, **details: str | int | None) -> Plan:
+        payload: JsonObject = {"scope": scope, "pattern": pattern, **details}
+        target = Target(kind="freeze" if scope == "targets" else "pause", id=pattern)
+        step = Step(
+            verb="lift" if self.lifts else "set",
+            summary=summary,
+            params=payload,
+            targets=(target,),
+            risk="low",
+            operations=(f"interlock.{self.name.removeprefix('interlock.')}",),
+            repeatable=True,
+            undo=None
+            if self.lifts
+            else Step(
+                verb="lift",
+                summary=f"take back: {summary}",
+                params={"scope": scope, "pattern": pattern},
+                targets=(target,),
+                risk="low",
+                operations=("interlock.unfreeze",),
+                repeatable=True,
+            ),
+            irreversible="set it again with its reason" if self.lifts else None,
+        )
+        return Plan(action=self.name, args=args.model_dump(mode="json"), summary=summary, steps=(step,))
+
+    def perform(self, step: Step, context: StepContext) -> StepResult:
+        """Write the order, or its end."""
+        data = context.arrange(f"freeze.{step.verb}", step.params)
+        if step.verb == "lift" and data["count"] == 0:
+            return StepResult(ok=True, summary="nothing of the kind was in force", data=data)
+        return StepResult(ok=True, summary=step.summary, data=data)
+
+
+def _until(minutes: int | None) -> str:
+    return f" for {minutes} minutes" if minutes is not None else " until it is lifted"
+
+
+class Freeze(_Order):
+    """No changes for a while."""
+
+    name: ClassVar[str] = "interlock.freeze"
+    summary: ClassVar[str] = "Let nothing change the targets that match a pattern; what runs stops between two steps."
+    example: ClassVar[JsonObject] = {"pattern": "unit:*", "reason": "release weekend", "minutes": 120}
+    Args: ClassVar[type[Frozen]] = FreezeArgs
+    lifts: ClassVar[bool] = False
+
+    def plan(self, args: FreezeArgs, facts: JsonObject) -> Plan:  # noqa: ARG002
+        """One step."""
+        what = "everything" if args.pattern == "*" else args.pattern
+        summary = f"freeze {what}{_until(args.minutes)}"
+        return self._plan(args, summary, "targets", args.pattern, reason=args.reason, minutes=args.minutes)
+
+
+class Unfreeze(_Order):
+    """Changes again."""
+
+    name: ClassVar[str] = "interlock.unfreeze"
+    summary: ClassVar[str] = "Lift a freeze."
+    example: ClassVar[JsonObject] = {"pattern": "unit:*"}
+    Args: ClassVar[type[Frozen]] = UnfreezeArgs
+    lifts: ClassVar[bool] = True
+
+    def plan(self, args: UnfreezeArgs, facts: JsonObject) -> Plan:  # noqa: ARG002
+        """One step."""
+        return self._plan(args, f"lift the freeze of {args.pattern}", "targets", args.pattern)
+
+
+class PauseAgents(_Order):
+    """Agents may look and not touch."""
+
+    name: ClassVar[str] = "interlock.pause_agents"
+    summary: ClassVar[str] = "Let agents read and change nothing."
+    example: ClassVar[JsonObject] = {"reason": "looking into a strange change", "minutes": 60}
+    Args: ClassVar[type[Frozen]] = PauseArgs
+    lifts: ClassVar[bool] = False
+
+    def plan(self, args: PauseArgs, facts: JsonObject) -> Plan:  # noqa: ARG002
+        """One step."""
+        who = "all agents" if args.name == "*" else f"agent {args.name}"
+        summary = f"pause {who}{_until(args.minutes)}"
+        return self._plan(args, summary, "agents", args.name, reason=args.reason, minutes=args.minutes)
+
+
+class ResumeAgents(_Order):
+    """Agents may ask again."""
+
+    name: ClassVar[str] = "interlock.resume_agents"
+    summary: ClassVar[str] = "Let agents ask for changes again."
+    example: ClassVar[JsonObject] = {}
+    Args: ClassVar[type[Frozen]] = ResumeArgs
+    lifts: ClassVar[bool] = True
+
+    def plan(self, args: ResumeArgs, facts: JsonObject) -> Plan:  # noqa: ARG002
+        """One step."""
+        who = "all agents" if args.name == "*" else f"agent {args.name}"
+        return self._plan(args, f"resume {who}", "agents", args.name)
+
+
+class Undo(Action):
+    """Takes a succeeded Run back by its own undo steps, in reverse."""
+
+    name: ClassVar[str] = "interlock.undo"
+    summary: ClassVar[str] = "Take back what a Run did, by the undo steps of its plan, last step first."
+    example: ClassVar[JsonObject] = {"run": 1}
+    Args: ClassVar[type[Frozen]] = UndoArgs
+
+    def read_facts(self, args: UndoArgs) -> JsonObject:
+        """The plan to take back. Raises Conflict or Invalid when there is nothing to take back."""
+        run = self.ports.records.run(args.run)
+        if run.state is not RunState.SUCCEEDED:
+            msg = f"Run {args.run} is {run.state}: only what succeeded can be taken back"
+            raise Conflict(msg, code="run.not_undoable", fix=f"interlock show {args.run}")
+        if not run.plan.changes:
+            msg = f"Run {args.run} changed nothing"
+            raise Invalid(msg, code="run.nothing_to_undo")
+        for number, step in enumerate(run.plan.steps, 1):
+            if step.changes and step.undo is None:
+                msg = f"step {number} of Run {args.run} cannot be taken back: {step.irreversible or 'it has no undo'}"
+                raise Invalid(msg, code="step.no_undo")
+        return {
+            "digest": run.digest,
+            "summary": run.plan.summary,
+            "action": run.action,
+            "plan": run.plan.model_dump(mode="json"),
+        }
+
+    def plan(self, args: UndoArgs, facts: JsonObject) -> Plan:
+        """The undo steps of the other plan, reversed; each says which action performs it."""
+        other = Plan.model_validate(facts["plan"])
+        undo = [step.undo for step in reversed(other.steps) if step.undo is not None and step.changes]
+        steps = tuple(
+            step.model_copy(
+                update={
+                    "verb": "undo",
+                    "params": {"action": other.action, "step": step.model_dump(mode="json")},
+                    "irreversible": step.irreversible or (None if step.undo else "it takes something back itself"),
+                }
+            )
+            for step in undo
+        )
+        return Plan(
+            action=self.name,
+            args=args.model_dump(mode="json"),
+            summary=f"undo Run {args.run}: {'; '.join(step.summary for step in undo)}"[:500],
+            steps=steps,
+            facts={"digest": facts["digest"], "action": facts["action"]},
+        )
+
+    def perform(self, step: Step, context: StepContext) -> StepResult:
+        """Let the action that did it take it back."""
+        return self._of(step).perform(Step.model_validate(step.params["step"]), context)
+
+    def check(self, step: Step, context: StepContext) -> StepResult:
+        """Let the action that did it look."""
+        return self._of(step).check(Step.model_validate(step.params["step"]), context)
+
+    def _of(self, step: Step) -> Action:
+        return self.ports.action(str(step.params["action"]))
+
+
+class Hold(Action):
+    """A person's own work on a target, while nothing else may touch it."""
+
+    name: ClassVar[str] = "target.hold"
+    summary: ClassVar[str] = "Keep a target for a person's own work, which he runs himself, until that ends."
+    example: ClassVar[JsonObject] = {"target": "database:shop", "command": ["./migrate.sh"]}
+    Args: ClassVar[type[Frozen]] = HoldArgs
+
+    def read_facts(self, args: HoldArgs) -> JsonObject:
+        """What the target's name stands for."""
+        kind, _, name = args.target.partition(":")
+        found = self.ports.resolvers.resolve(kind, name, {"folder": self.ports.project().folder})
+        return {"targets": [target.model_dump(mode="json") for target in found]}
+
+    def plan(self, args: HoldArgs, facts: JsonObject) -> Plan:
+        """One step that lasts as long as the person's work."""
+        listed = facts["targets"]
+        targets = tuple(Target.model_validate(target) for target in (listed if isinstance(listed, list) else []))
+        step = Step(
+            verb="hold",
+            summary=f"hold {args.target} while a person runs: {' '.join(args.command)}"[:500],
+            targets=targets,
+            risk="medium",
+            operations=("target.hold",),
+            repeatable=False,
+            irreversible="it is the person's own work",
+            timeout_seconds=args.minutes * 60.0,
+        )
+        return Plan(
+            action=self.name, args=args.model_dump(mode="json"), summary=step.summary, steps=(step,), facts=facts
+        )
+
+    def perform(self, step: Step, context: StepContext) -> StepResult:
+        """Wait until the person's work has ended."""
+        begun = self.ports.clock.monotonic()
+        while True:
+            context.hold()
+            waited = self.ports.clock.monotonic() - begun
+            data = context.arrange("hold.look", {"waited_seconds": waited})
+            code = data["exit_code"]
+            if code is not None:
+                return StepResult(ok=code == 0, summary=f"the person's command ended with {code}", data=data)
+            if data["lost"]:
+                msg = "the terminal that ran the person's command is gone; nobody knows how far it came"
+                raise Permanent(msg, code="hold.lost")
+            if context.cancelled or waited > step.timeout_seconds:
+                msg = "the hold was ended while the person's command ran"
+                raise Permanent(msg, code="run.cancelled" if context.cancelled else "step.timed_out")

@@ -1,0 +1,67 @@
+"""Who an operating-system account is to Interlock; pure."""
+
+from __future__ import annotations
+
+import re
+
+from interlock.core.actor import Actor
+from interlock.core.errors import Denied, Invalid
+from interlock.core.project import Project
+
+AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+OPERATOR_ROLE = "operator"
+
+
+def actor_of_account(project: Project, uid: int, user: str | None, own_uid: int) -> Actor:
+    """The actor behind an account, as the kernel named it.
+
+    Agents with an account of their own are agents, whatever they say. A declared person is himself. Where nobody is
+    declared, the account that runs Interlock (and root) is a person with the role `operator`, so that somebody who
+    works alone is not locked out.
+
+    Raises: Denied when the account is nobody to this installation.
+    """
+    for name, agent in project.agents.items():
+        if agent.user is not None and agent.user == user:
+            return Actor(kind="agent", name=name, on_behalf_of=_owner(agent.on_behalf_of))
+    for name, person in project.people.items():
+        if (person.user or name) == user:
+            return Actor(kind="person", name=name, roles=person.roles)
+    if uid in (own_uid, 0):
+        roles = () if project.people else (OPERATOR_ROLE,)
+        return Actor(kind="person", name=user or f"uid-{uid}", roles=roles)
+    msg = f"the account {user or uid} is nobody to this installation"
+    raise Denied(msg, code="actor.unknown", fix="let the operator add it under `people` or `agents` in interlock.yaml")
+
+
+def as_agent(project: Project, caller: Actor, name: str) -> Actor:
+    """A person may act as an agent of his own, which has fewer rights; nobody acts as another person.
+
+    Raises: Denied (the caller is no person, or the agent works for somebody else), Invalid (no such name).
+    """
+    if not AGENT_NAME.fullmatch(name):
+        msg = f"{name[:80]!r} is not a name for an agent: letters, digits, dot, dash and underscore"
+        raise Invalid(msg, code="actor.agent_name", fix="interlock --as claude ...")
+    if caller.kind != "person":
+        if caller.kind == "agent" and caller.name == name:
+            return caller
+        msg = f"{caller.id} may not act as anybody else"
+        raise Denied(msg, code="actor.as")
+    if name in project.people:
+        msg = f"{name} is a person, and nobody acts as another person"
+        raise Denied(msg, code="actor.as_person", fix="use the name of an agent")
+    declared = project.agents.get(name)
+    owner = _owner(declared.on_behalf_of) if declared is not None else None
+    if owner is not None and owner != caller.id:
+        msg = f"the agent {name} works for {owner}"
+        raise Denied(msg, code="actor.as_other", fix="use an agent of your own")
+    if declared is not None and declared.user is not None:
+        msg = f"the agent {name} has an account of its own ({declared.user})"
+        raise Denied(msg, code="actor.as_account", fix=f"run it as {declared.user}")
+    return Actor(kind="agent", name=name, on_behalf_of=caller.id)
+
+
+def _owner(name: str | None) -> str | None:
+    if name is None:
+        return None
+    return name if ":" in name else f"person:{name}"

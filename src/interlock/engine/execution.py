@@ -1,0 +1,361 @@
+"""Performs one Run step by step, writing down each thing before and after it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+
+from interlock.core.action import Action, StepResult
+from interlock.core.errors import InterlockError, Permanent, Transient
+from interlock.core.event import Event
+from interlock.core.evidence import Chain, Evidence, EvidenceKind
+from interlock.core.model import JsonObject
+from interlock.core.plan import Step
+from interlock.core.ports import StepContext
+from interlock.core.run import RunState
+from interlock.engine.hold import Hold
+from interlock.engine.progress import Direction, Open, Progress, read_progress
+from interlock.engine.store import RunStore, event_of
+from interlock.lib.canonical import canonical_bytes, digest_of
+from interlock.lib.clock import Clock
+
+log = structlog.get_logger()
+
+DATA_BYTES_SHOWN = 6 * 1024
+SUMMARY_CHARACTERS = 500
+FREEZE_POLL_SECONDS = 1.0
+THREAD_GRACE_SECONDS = 10.0
+
+
+class Contexts(Protocol):
+    """Makes what a step is given, and answers for what an earlier worker left behind."""
+
+    def make(
+        self, hold: Hold, step_index: int, attempt: int, note: Callable[[JsonObject], Awaitable[None]]
+    ) -> StepContext:
+        """The context of one attempt; `note` records the guard's identity before it may act."""
+        ...
+
+    async def flush(self, run: int) -> None:
+        """Write out what the Run has printed so far."""
+        ...
+
+    async def prove_dead(self, workers: tuple[JsonObject, ...], guards: tuple[JsonObject, ...]) -> None:
+        """Raises Transient or Permanent when something of an earlier attempt may still be alive."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a Run leaves this worker."""
+
+    state: RunState
+    reason: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True)
+class Services:
+    """What an execution works with."""
+
+    store: RunStore
+    contexts: Contexts
+    action: Callable[[str], Action]
+    recheck: Callable[[Hold], Awaitable[Ending | None]]
+    frozen: Callable[[Hold], Awaitable[str | None]]
+    in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]
+    wait_seconds: Callable[[int], float]
+    stopping: asyncio.Event
+    worker: JsonObject
+    clock: Clock
+    step_attempts_max: int
+    retry_budget_seconds: float
+
+
+@dataclass(frozen=True)
+class _StepEnd:
+    """`touched`: the step may have had an effect although it did not end well. `doubt`: nobody can know."""
+
+    ok: bool
+    reason: str = ""
+    code: str | None = None
+    touched: bool = False
+    doubt: bool = False
+
+
+class Execution:
+    """One worker's work on one Run, from where its evidence says it stands."""
+
+    def __init__(self, services: Services, hold: Hold, rows: tuple[Evidence, ...], *, recheck: bool) -> None:
+        self._services = services
+        self._hold = hold
+        self._run = hold.run
+        self._steps = hold.run.plan.steps
+        self._action = services.action(hold.run.action)
+        self._chain = Chain.after(hold.run.number, rows)
+        self._progress: Progress = read_progress(rows)
+        self._pending: list[Evidence] = []
+        self._recheck = recheck
+        self._started_at = services.clock.monotonic()
+
+    async def finish(self) -> Ending:
+        """Bring the Run as far as it goes, and leave it there.
+
+        Raises: LeaseLost when another worker took it; Transient when the database is away (the lease will end).
+        """
+        ending = await self._work()
+        await self._services.contexts.flush(self._run.number)
+        await self._leave(ending)
+        return ending
+
+    async def _work(self) -> Ending:
+        if not self._progress.started and self._recheck:
+            ending = await self._services.recheck(self._hold)
+            if ending is not None:
+                return ending
+        if self._progress.open is not None:
+            ending = await self._settle(self._progress.open)
+            if ending is not None:
+                return ending
+        if self._progress.direction == "do":
+            return await self._forward()
+        return await self._backward()
+
+    async def _settle(self, open_: Open) -> Ending | None:
+        """An earlier worker started a step and wrote nothing after it: first nothing of it may be alive any more."""
+        step = self._step(open_.step, open_.direction)
+        harmless = step.repeatable or not step.changes
+        # What runs under a guard dies with its guard. Only an effect inside the old worker itself needs that one dead.
+        worker = () if self._action.guarded or harmless else (open_.worker,)
+        try:
+            await self._services.contexts.prove_dead(worker, open_.guards)
+        except InterlockError as error:
+            return Ending(RunState.UNRESOLVED, f"step {open_.step + 1} was started and may still run: {error.message}")
+        untouched = self._action.guarded and not open_.guards
+        if harmless or untouched or self._progress.resolution == "repeat":
+            return None
+        return Ending(
+            RunState.UNRESOLVED,
+            f"the worker died while step {open_.step + 1} ({step.summary}) was under way; it may not be repeated blindly",
+            "step.interrupted",
+        )
+
+    async def _forward(self) -> Ending:
+        first = not self._progress.started
+        while (index := self._progress.next_step(len(self._steps))) is not None:
+            ending = await self._pause_between_steps(look_for_freeze=not first)
+            if ending is not None:
+                return ending
+            first = False
+            end = await self._attempts(index, "do")
+            if not end.ok:
+                return await self._failed(index, end)
+        return Ending(RunState.SUCCEEDED)
+
+    async def _failed(self, index: int, end: _StepEnd) -> Ending:
+        """Decide what is left of the Run when a step did not end well."""
+        step = self._steps[index]
+        if end.doubt:
+            return Ending(RunState.UNRESOLVED, end.reason, end.code)
+        touched = end.touched and step.changes
+        if touched and step.undo is None and not step.repeatable:
+            return Ending(RunState.UNRESOLVED, f"{end.reason}; it may have changed something", end.code)
+        applied = [self._steps[number] for number in self._progress.done if self._steps[number].changes]
+        if any(done.undo is None for done in applied):
+            return Ending(RunState.UNRESOLVED, f"{end.reason}; an earlier step cannot be taken back", end.code)
+        if not applied and not (touched and step.undo is not None):
+            state = RunState.CANCELLED if end.code == "run.cancelled" else RunState.FAILED
+            return Ending(state, end.reason, end.code)
+        await self._begin_undo(index, end)
+        return await self._backward()
+
+    async def _begin_undo(self, index: int, end: _StepEnd) -> None:
+        self._add(EvidenceKind.NOTED, {"note": "undoing", "step": index, "reason": end.reason, "code": end.code})
+        self._progress.undo_from, self._progress.undo_reason = index, end.reason
+        if not end.touched:
+            self._progress.undone.add(index)
+            self._add(EvidenceKind.UNDONE, {"step": index, "ok": True, "summary": "had no effect", "data": {}})
+
+    async def _backward(self) -> Ending:
+        while (index := self._progress.next_undo()) is not None:
+            step = self._steps[index]
+            if step.changes and step.undo is None:
+                why = step.irreversible or "it has no undo"
+                return Ending(RunState.UNRESOLVED, f"step {index + 1} cannot be taken back: {why}", "step.no_undo")
+            if not step.changes:
+                self._progress.undone.add(index)
+                self._add(EvidenceKind.UNDONE, {"step": index, "ok": True, "summary": "nothing to undo", "data": {}})
+                continue
+            end = await self._attempts(index, "undo")
+            if not end.ok:
+                return Ending(RunState.UNRESOLVED, f"taking back step {index + 1} did not work: {end.reason}", end.code)
+        return Ending(RunState.UNDONE, self._progress.undo_reason)
+
+    async def _pause_between_steps(self, *, look_for_freeze: bool) -> Ending | None:
+        """Between two steps a Run may be cancelled, run out of time, be given back, or wait for a freeze to end."""
+        while True:
+            index = self._progress.next_step(len(self._steps)) or 0
+            if self._hold.cancelled_by is not None:
+                return await self._failed(
+                    index, _StepEnd(ok=False, reason=f"cancelled by {self._hold.cancelled_by}", code="run.cancelled")
+                )
+            if self._services.clock.monotonic() - self._started_at > self._run.timeout_seconds:
+                reason = f"the Run took longer than {self._run.timeout_seconds:g} s"
+                return await self._failed(index, _StepEnd(ok=False, reason=reason, code="run.timed_out"))
+            if self._services.stopping.is_set():
+                return Ending(RunState.QUEUED, "given back to the queue because the worker stopped")
+            frozen = await self._services.frozen(self._hold) if look_for_freeze else None
+            if frozen is None:
+                return None
+            await asyncio.sleep(FREEZE_POLL_SECONDS)
+
+    async def _attempts(self, index: int, direction: Direction) -> _StepEnd:
+        """Try a step until it is done, it failed for good, or the budget is used up."""
+        step = self._step(index, direction)
+        begun = self._services.clock.monotonic()
+        attempt = 0
+        while True:
+            attempt += 1
+            end = await self._attempt(step, index, attempt, direction)
+            if not isinstance(end, Transient):
+                return end
+            spent = self._services.clock.monotonic() - begun
+            pause = self._services.wait_seconds(attempt)
+            self._add(
+                EvidenceKind.NOTED, {"note": "not_started", "step": index, "reason": end.message, "code": end.code}
+            )
+            if (
+                attempt >= self._services.step_attempts_max
+                or spent + pause > self._services.retry_budget_seconds
+                or self._hold.cancelled_by is not None
+                or self._services.stopping.is_set()
+            ):
+                touched = end.effect_sent and step.changes
+                return _StepEnd(
+                    ok=False, reason=f"{end.message} (after {attempt} attempts)", code=end.code, touched=touched
+                )
+            await asyncio.sleep(pause)
+
+    async def _attempt(self, step: Step, index: int, attempt: int, direction: Direction) -> _StepEnd | Transient:
+        started: JsonObject = {
+            "step": index,
+            "attempt": attempt,
+            "direction": direction,
+            "worker": self._services.worker,
+        }
+        self._add(EvidenceKind.STARTED, started)
+        first_word = () if self._progress.started else (self._event("run.started"),)
+        await self._flush(*first_word, use_approvals=not self._progress.started)
+        self._progress.started = True
+        context = self._services.contexts.make(self._hold, index, attempt, self._note)
+        try:
+            result = await self._in_thread(partial(self._action.perform, step, context), step.timeout_seconds)
+        except Transient as error:
+            if self._hold.cancelled_by is not None and (not error.effect_sent or step.repeatable or not step.changes):
+                return _StepEnd(
+                    ok=False,
+                    reason=f"cancelled by {self._hold.cancelled_by}",
+                    code="run.cancelled",
+                    touched=error.effect_sent,
+                )
+            if error.effect_sent and step.changes and not step.repeatable:
+                return _StepEnd(ok=False, reason=error.message, code=error.code, doubt=True)
+            return error
+        except InterlockError as error:
+            touched = isinstance(error, Permanent)
+            doubt = touched and step.changes and not step.repeatable and step.undo is None
+            return _StepEnd(ok=False, reason=error.message, code=error.code, touched=touched, doubt=doubt)
+        except Exception as error:
+            return self._bug(error, step, index)
+        return await self._performed(step, index, direction, result, context)
+
+    async def _performed(
+        self, step: Step, index: int, direction: Direction, result: StepResult, context: StepContext
+    ) -> _StepEnd:
+        """Write down what came back, then look whether the world agrees."""
+        kind = EvidenceKind.DONE if direction == "do" else EvidenceKind.UNDONE
+        if not result.ok:
+            self._add(kind, _report(index, result))
+            code = "run.cancelled" if self._hold.cancelled_by is not None else "step.failed"
+            return _StepEnd(ok=False, reason=result.summary, code=code, touched=True)
+        self._add(kind, _report(index, result))
+        if type(self._action).check is not Action.check:
+            # A check takes time, so what is done is written down before it.
+            await self._flush()
+            try:
+                checked = await self._in_thread(partial(self._action.check, step, context), step.timeout_seconds)
+            except InterlockError as error:
+                return _StepEnd(
+                    ok=False, reason=f"the check could not be made: {error.message}", code=error.code, doubt=True
+                )
+            except Exception as error:
+                return self._bug(error, step, index)
+            self._add(EvidenceKind.CHECKED, _report(index, checked))
+            if not checked.ok:
+                return _StepEnd(
+                    ok=False, reason=f"the check failed: {checked.summary}", code="check.failed", touched=True
+                )
+        (self._progress.done if direction == "do" else self._progress.undone).add(index)
+        return _StepEnd(ok=True)
+
+    def _bug(self, error: Exception, step: Step, index: int) -> _StepEnd:
+        """An exception nobody foresaw: loud, recorded, not retried."""
+        log.error("step.bug", run=self._run.number, step=index, action=self._run.action, exc_info=error)
+        reason = f"Interlock has a bug in {self._run.action}: {type(error).__name__}: {error}"[:SUMMARY_CHARACTERS]
+        return _StepEnd(ok=False, reason=reason, code="bug", touched=step.changes, doubt=step.changes)
+
+    async def _in_thread(self, call: Callable[[], StepResult], timeout_seconds: float) -> StepResult:
+        """Run a step's own code in a bounded thread; one that never comes back leaves its step in doubt."""
+        try:
+            async with asyncio.timeout(timeout_seconds + THREAD_GRACE_SECONDS):
+                result: StepResult = await self._services.in_thread(call)
+                return result
+        except TimeoutError as error:
+            self._hold.end()
+            msg = f"the step did not end within {timeout_seconds:g} s"
+            raise Permanent(msg, code="step.timed_out") from error
+
+    async def _note(self, note: JsonObject) -> None:
+        self._add(EvidenceKind.NOTED, note)
+        await self._flush()
+
+    def _step(self, index: int, direction: Direction) -> Step:
+        step = self._steps[index]
+        if direction == "do":
+            return step
+        if step.undo is None:
+            msg = f"step {index + 1} has no undo"
+            raise Permanent(msg, code="step.no_undo")
+        return step.undo
+
+    def _add(self, kind: EvidenceKind, data: JsonObject) -> None:
+        self._pending.append(self._chain.extend(kind, self._services.clock.now(), data))
+
+    def _event(self, kind: str, **data: Any) -> Event:  # noqa: ANN401 - JSON values
+        return event_of(self._run.number, kind, self._run.actor, self._run.action, **data)
+
+    async def _flush(self, *events: Event, use_approvals: bool = False) -> None:
+        rows, self._pending = tuple(self._pending), []
+        if rows or events:
+            await self._services.store.append(self._run, rows, events, use_approvals=use_approvals)
+
+    async def _leave(self, ending: Ending) -> None:
+        if ending.state.is_final or ending.state is RunState.UNRESOLVED:
+            kind = EvidenceKind.CLOSED if ending.state.is_final else EvidenceKind.NOTED
+            data: JsonObject = {"state": ending.state.value, "reason": ending.reason, "code": ending.code}
+            self._add(kind, data if ending.state.is_final else {"note": "unresolved", **data})
+        event = self._event(f"run.{ending.state}", reason=ending.reason, code=ending.code)
+        rows, self._pending = tuple(self._pending), []
+        await self._services.store.leave(self._run, ending.state, ending.reason, ending.code, rows, (event,))
+
+
+def _report(index: int, result: StepResult) -> JsonObject:
+    data: JsonObject = result.data
+    if len(canonical_bytes(data)) > DATA_BYTES_SHOWN:
+        data = {"digest": digest_of(data), "note": "too long for evidence"}
+    return {"step": index, "ok": result.ok, "summary": result.summary[:SUMMARY_CHARACTERS], "data": data}

@@ -1,0 +1,28 @@
+"""Whether the freezes in force concern a plan or an actor; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from interlock.core.actor import Actor
+from interlock.core.freeze import Freeze
+from interlock.core.plan import Plan
+from interlock.engine.protected import Patterns, protected_targets
+
+
+def freeze_of(plan: Plan, freezes: Iterable[Freeze]) -> Freeze | None:
+    """The first freeze that covers something the plan would change; an opaque plan may change anything."""
+    for freeze in freezes:
+        if freeze.scope != "targets":
+            continue
+        if freeze.pattern == "*" or plan.opaque or protected_targets(plan, Patterns((freeze.pattern,))):
+            return freeze
+    return None
+
+
+def pause_of(actor: Actor, freezes: Iterable[Freeze]) -> Freeze | None:
+    """The first pause that concerns this agent; None for anybody else."""
+    if actor.kind != "agent":
+        return None
+    return next((each for each in freezes if each.scope == "agents" and fnmatchcase(actor.name, each.pattern)), None)

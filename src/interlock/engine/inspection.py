@@ -1,0 +1,76 @@
+"""Looks for what is wrong with an installation; each finding names the fix."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from interlock.core.errors import InterlockError
+from interlock.core.model import JsonObject
+from interlock.core.project import Project
+from interlock.engine.policy_load import PolicySet
+
+DISK_BYTES_MIN = 512 * 1024 * 1024
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def finding(level: str, area: str, message: str, fix: str | None = None) -> JsonObject:
+    """`level` is ok, warning or error."""
+    return {"level": level, "area": area, "message": message, "fix": fix}
+
+
+def inspect_project(project: Project) -> Iterable[JsonObject]:
+    """What is odd about interlock.yaml although it can be read."""
+    yield finding("ok", "project", f"interlock.yaml is sound (preset {project.preset})")
+    if not project.people:
+        yield finding(
+            "warning",
+            "people",
+            "nobody is declared, so that whoever runs Interlock may do everything a person may",
+            "name the people under `people` in interlock.yaml",
+        )
+    if not project.protected:
+        yield finding(
+            "warning",
+            "protected",
+            "nothing is protected",
+            "list what must never be touched under `protected`, for example unit:postgresql*",
+        )
+    for kind, roots in (("read", project.roots.read), ("write", project.roots.write)):
+        for root in roots:
+            if not Path(project.folder, root).is_dir():
+                yield finding(
+                    "warning", "roots", f"the {kind} root {root} does not exist", f"mkdir -p {root}, or remove it"
+                )
+
+
+def inspect_policies(found: PolicySet | InterlockError, in_force: PolicySet) -> Iterable[JsonObject]:
+    """Whether what is on disk is sound, and in force."""
+    if isinstance(found, InterlockError):
+        yield finding("error", "policies", found.message, found.fix)
+        return
+    yield finding("ok", "policies", f"{len(found.rules)} policies are sound")
+    for warning in found.warnings:
+        yield finding("warning", "policies", warning)
+    if found.digest != in_force.digest:
+        yield finding("warning", "policies", "what is on disk is not in force yet", "interlock policy reload")
+
+
+def inspect_state(state_folder: Path) -> Iterable[JsonObject]:
+    """Permissions and room of the state folder."""
+    loose = [
+        path
+        for path in (state_folder, state_folder / "keys", *sorted((state_folder / "keys").glob("*.key")))
+        if path.exists() and path.stat().st_mode & OTHERS
+    ]
+    for path in loose:
+        yield finding("error", "state", f"{path} can be read by others", f"chmod go-rwx {path}")
+    if not loose:
+        yield finding("ok", "state", "keys and state belong to Interlock alone")
+    free = shutil.disk_usage(state_folder).free
+    if free < DISK_BYTES_MIN:
+        yield finding("error", "disk", f"only {free // 2**20} MiB are free for the state", "make room on that disk")
+    else:
+        yield finding("ok", "disk", f"{free / 2**30:.1f} GiB are free")

@@ -1,0 +1,99 @@
+"""Turns an ask into a plan: validates the arguments, reads the facts, and lets the action plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+
+from pydantic import JsonValue, ValidationError
+
+from interlock.core.action import Action
+from interlock.core.ask import require_size
+from interlock.core.errors import Invalid
+from interlock.core.model import Frozen, JsonObject
+from interlock.core.plan import Plan
+from interlock.lib.redact import Redactor
+
+PROBLEMS_SHOWN = 5
+
+
+class Planner:
+    """Makes plans; what it reads it reads in a bounded thread, and it changes nothing."""
+
+    def __init__(
+        self,
+        action: Callable[[str], Action],
+        redactor: Redactor,
+        in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
+    ) -> None:
+        self._action = action
+        self._redactor = redactor
+        self._in_thread = in_thread
+
+    async def plan(self, name: str, args: JsonObject) -> Plan:
+        """The plan for an ask as the world is now.
+
+        Raises:
+            NotFound: There is no such action, or nothing by a name in the arguments.
+            Invalid: The arguments are wrong, too large, or hold what looks like a secret.
+            Transient: The world could not be read; without facts there is no plan.
+        """
+        action = self._action(name)
+        require_size(args)
+        self._refuse_secrets(args)
+        validated = validate(action.Args, args, f"{name}")
+        if type(action).read_facts is Action.read_facts:
+            facts: JsonObject = {}
+        else:
+            facts = await self._in_thread(partial(action.read_facts, validated))
+        return action.plan(validated, facts)
+
+    def _refuse_secrets(self, args: JsonObject) -> None:
+        for place, text in _texts(args, ""):
+            found = self._redactor.find(text)
+            if found is not None:
+                msg = f"the argument {place} seems to hold a secret ({found}); nothing was recorded"
+                raise Invalid(
+                    msg,
+                    code="args.secret",
+                    fix="let the program read it from its operator-owned context, never from the command line",
+                )
+
+
+def validate(model: type[Frozen], args: JsonObject, where: str) -> Any:  # noqa: ANN401 - an instance of `model`
+    """Validate strictly: no coercion, no unknown names.
+
+    Raises: Invalid, naming each place that is wrong; never the value, which may be a secret.
+    """
+    try:
+        # From JSON text, because strict mode then reads tuples, sets and dates from their JSON forms.
+        return model.model_validate_json(json.dumps(args), strict=True)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)[:PROBLEMS_SHOWN]
+        ]
+        msg = f"{where}: {'; '.join(problems)}"
+        raise Invalid(
+            msg, code="args.invalid", fix=f"interlock actions {where}", details={"problems": problems}
+        ) from None
+
+
+def _texts(value: JsonValue, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield place or "value", value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            here = f"{place}.{name}" if place else name
+            if isinstance(inner, str):
+                # A name such as `password` makes a secret of any value.
+                yield here, f"{name}={inner}"
+            yield from _texts(inner, here)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{place}[{index}]")
+        words = [item for item in value if isinstance(item, str)]
+        if len(words) > 1:
+            yield place, " ".join(words)

@@ -1,0 +1,128 @@
+"""What runs on a timer: sealing, expiry, output, orphans and retention; each may run at any moment, any number of times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import structlog
+
+from interlock.core.errors import InterlockError, Permanent, Transient
+from interlock.core.project import Retention
+from interlock.engine.approvals import Approvals
+from interlock.engine.blobs import FileBlobs
+from interlock.engine.db import Database
+from interlock.engine.orphans import OrphanReaper
+from interlock.engine.output import FLUSH_SECONDS, Outputs
+from interlock.engine.retention_store import RetentionStore
+from interlock.engine.seal import BATCH_ROWS_MAX, seal
+from interlock.lib.clock import Clock
+from interlock.lib.note import SigningKey
+
+log = structlog.get_logger()
+
+SEAL_SECONDS = 2.0
+EXPIRE_SECONDS = 5.0
+ORPHAN_SECONDS = 5.0
+RETENTION_SECONDS = 3600.0
+
+
+class Reconcilers:
+    """Each reconciler is a function without input; what it could not do this time it does the next."""
+
+    def __init__(
+        self,
+        database: Database,
+        approvals: Approvals,
+        outputs: Outputs,
+        blobs: FileBlobs,
+        key: SigningKey,
+        clock: Clock,
+        retention: Callable[[], Retention],
+        reaper: OrphanReaper,
+    ) -> None:
+        self._database = database
+        self._approvals = approvals
+        self._outputs = outputs
+        self._blobs = blobs
+        self._key = key
+        self._clock = clock
+        self._retention = retention
+        self._reaper = reaper
+        self._store = RetentionStore(database)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._troubles: dict[str, InterlockError] = {}
+
+    @property
+    def troubles(self) -> tuple[InterlockError, ...]:
+        """What the reconcilers failed at the last time they ran."""
+        return tuple(self._troubles.values())
+
+    async def start(self) -> None:
+        """Run each on its own timer."""
+        for work, seconds in (
+            (self.seal, SEAL_SECONDS),
+            (self.expire, EXPIRE_SECONDS),
+            (self._outputs.flush_all, FLUSH_SECONDS),
+            (self.bury_orphans, ORPHAN_SECONDS),
+            (self.retain, RETENTION_SECONDS),
+        ):
+            task = asyncio.create_task(self._forever(work, seconds), name=f"reconcile.{work.__name__}")
+            self._tasks.add(task)
+
+    async def stop(self) -> None:
+        """End the timers, then seal what is left."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self.seal()
+        except InterlockError as error:
+            log.warning("seal.at_stop", reason=error.message)
+
+    async def seal(self) -> int:
+        """Seal all settled evidence; returns how many rows."""
+        rows = 0
+        while True:
+            async with self._database.connection() as connection:
+                sealed = await seal(connection, self._key, self._clock.now())
+            if sealed is None:
+                return rows
+            rows += sealed.rows
+            if sealed.rows < BATCH_ROWS_MAX:
+                return rows
+
+    async def expire(self) -> None:
+        """Close what nobody decided in time."""
+        await self._approvals.expire()
+
+    async def bury_orphans(self) -> None:
+        """Kill and reap what guards that were killed left behind."""
+        await asyncio.to_thread(self._reaper.sweep)
+
+    async def retain(self) -> None:
+        """Prune bodies and events that are older than the project keeps them."""
+        retention = self._retention()
+        before = self._clock.now() - timedelta(days=retention.bodies_days)
+        await asyncio.to_thread(self._blobs.prune_older, before)
+        await self._store.prune(bodies_days=retention.bodies_days, events_days=retention.events_days)
+
+    async def _forever(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
+        name = getattr(work, "__name__", "work")
+        while True:
+            try:
+                await work()
+                self._troubles.pop(name, None)
+            except Transient as error:
+                log.warning("reconcile.failed", work=name, reason=error.message)
+                self._troubles[name] = error
+            except InterlockError as error:
+                log.error("reconcile.refused", work=name, reason=error.message, fix=error.fix)
+                self._troubles[name] = error
+            except Exception as error:
+                log.exception("reconcile.bug", work=name)
+                self._troubles[name] = Permanent(
+                    f"{name} stopped on a bug: {type(error).__name__}: {error}", code="bug", fix="see the log of serve"
+                )
+            await asyncio.sleep(seconds)

@@ -1,0 +1,228 @@
+"""The worker: claims Runs, keeps their leases, takes over what the dead left, and stops gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from interlock.core.errors import Transient
+from interlock.core.evidence import Evidence
+from interlock.core.model import JsonObject
+from interlock.core.run import Run
+from interlock.engine.db import Database
+from interlock.engine.execution import Execution, Services
+from interlock.engine.hold import Hold
+from interlock.engine.identity import is_dead, owner_of
+from interlock.engine.signals import Signals
+from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, Caps, LeaseLost, RunStore
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS = 1.0
+RECONNECT_SECONDS = 1.0
+STOP_GRACE_SECONDS = 20.0
+MARGIN_SECONDS = 1.0
+"""How much earlier than the table this process believes its lease to end."""
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """How much one worker takes on."""
+
+    slots: int
+    caps: Caps
+
+
+class Runner:
+    """Performs Runs in this process, in `slots` at once."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: RunStore,
+        services: Services,
+        signals: Signals,
+        worker: JsonObject,
+        limits: WorkerLimits,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._services = services
+        self._signals = signals
+        self._worker = worker
+        self.owner = owner_of(worker)
+        self.limits = limits
+        self._threads = threads
+        self._free = limits.slots
+        self._holds: dict[int, Hold] = {}
+        self._wake = asyncio.Semaphore(0)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to claim, to beat and to listen."""
+        for work in (self._claim_forever, self._beat_forever, self._sweep_forever, self._listen_forever):
+            task = asyncio.create_task(work(), name=f"runner.{work.__name__}")
+            task.add_done_callback(_loud)
+            self._tasks.add(task)
+
+    async def stop(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+        """Claim nothing more, let steps end, give the rest back to the queue; what does not end in time is killed."""
+        self._services.stopping.set()
+        keep = {task for task in self._tasks if task.get_name() == "runner._beat_forever"}
+        await _cancel(self._tasks - keep)
+        if self._working:
+            _, late = await asyncio.wait(self._working, timeout=grace_seconds)
+            for hold in list(self._holds.values()):
+                hold.end()
+            if late:
+                await asyncio.wait(late, timeout=STOP_GRACE_SECONDS)
+        await _cancel(keep | self._working)
+
+    @property
+    def running(self) -> int:
+        """How many Runs this process performs now."""
+        return len(self._holds)
+
+    def reserve(self) -> bool:
+        """Take a slot for a Run that is about to be recorded; `perform` or `release` must follow."""
+        if self._free <= 0 or self._services.stopping.is_set():
+            return False
+        self._free -= 1
+        return True
+
+    def release(self) -> None:
+        """Give a reserved slot back."""
+        self._free += 1
+        self._wake.release()
+
+    def perform(self, run: Run, *, recheck: bool, asked_at: float, rows: tuple[Evidence, ...] | None = None) -> None:
+        """Perform a claimed Run in a reserved slot.
+
+        `asked_at`: the monotonic time before the claim was sent. `rows`: its evidence, when the caller knows it.
+        """
+        hold = Hold(run, asked_at + LEASE_SECONDS - MARGIN_SECONDS, self._services.clock)
+        self._holds[run.number] = hold
+        task = asyncio.create_task(self._perform(hold, rows, recheck=recheck), name=f"run.{run.number}")
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    def poke(self) -> None:
+        """Something may be claimable: wake one slot."""
+        self._wake.release()
+
+    def cancel(self, number: int, by: str) -> None:
+        """Cancel at once what this process performs; others see it at their next beat."""
+        if number in self._holds:
+            self._holds[number].cancel(by)
+
+    async def _perform(self, hold: Hold, rows: tuple[Evidence, ...] | None, *, recheck: bool) -> None:
+        number = hold.run.number
+        try:
+            rows = await self._store.evidence(number) if rows is None else rows
+            ending = await Execution(self._services, hold, rows, recheck=recheck).finish()
+            log.info("run.left", run=number, action=hold.run.action, state=ending.state, reason=ending.reason)
+        except LeaseLost:
+            log.warning("run.lease_lost", run=number)
+        except Transient as error:
+            # Nothing is written and the lease ends by itself; whoever takes over reads where it stands.
+            log.warning("run.abandoned", run=number, reason=error.message, code=error.code)
+        except Exception:
+            log.exception("run.bug", run=number)
+        finally:
+            hold.end()
+            self._holds.pop(number, None)
+            self._signals.moved(number)
+            self.release()
+
+    async def _claim_forever(self) -> None:
+        while True:
+            await self._wake.acquire()
+            try:
+                await self._fill_slots(partial(self._store.claim, self.owner, self.limits.caps))
+            except Transient as error:
+                log.warning("claim.failed", reason=error.message)
+
+    async def _fill_slots(self, take: Callable[[], Awaitable[Run | None]]) -> None:
+        """Take Runs as long as there are some and slots are free."""
+        while self.reserve():
+            taken = False
+            try:
+                asked_at = self._services.clock.monotonic()
+                run = await take()
+                if run is None:
+                    return
+                taken = True
+                self.perform(run, recheck=True, asked_at=asked_at)
+                self._signals.moved(run.number)
+            finally:
+                if not taken:
+                    self._free += 1
+
+    async def _beat_forever(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            if not self._holds:
+                continue
+            asked_at = self._services.clock.monotonic()
+            try:
+                renewals = await self._store.renew(self.owner)
+            except Transient as error:
+                log.warning("beat.failed", reason=error.message)
+                continue
+            deadline = asked_at + LEASE_SECONDS - MARGIN_SECONDS
+            for renewal in renewals:
+                hold = self._holds.get(renewal.number)
+                if hold is None or hold.run.fence != renewal.fence:
+                    continue
+                hold.renew(deadline)
+                if renewal.cancelled_by is not None and hold.cancelled_by is None:
+                    hold.cancel(renewal.cancelled_by)
+
+    async def _sweep_forever(self) -> None:
+        """What no notification told us: Runs that became due, and Runs whose worker died."""
+        while True:
+            try:
+                dead = [owner for owner in await self._store.owners() if is_dead(owner, self._worker)]
+                await self._fill_slots(partial(self._store.take_over, self.owner, dead))
+            except Transient as error:
+                log.warning("sweep.failed", reason=error.message)
+            self.poke()
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _listen_forever(self) -> None:
+        """One slot is woken for each notification; a lost listener is made again, and the sweep covers the gap."""
+        while True:
+            try:
+                async for _ in self._database.notifications("interlock_queued"):
+                    self.poke()
+            except Transient as error:
+                log.warning("listener.lost", reason=error.message)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+
+def in_threads(threads: ThreadPoolExecutor) -> Callable[[Callable[[], Any]], Any]:
+    """Runs plain functions of Actions in a bounded pool."""
+
+    async def run(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - hands on what the function returns
+        return await asyncio.get_running_loop().run_in_executor(threads, partial(call))
+
+    return run
+
+
+async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _loud(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("runner.died", task=task.get_name(), exc_info=task.exception())

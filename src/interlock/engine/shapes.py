@@ -1,0 +1,113 @@
+"""Runs, plans and decisions as JSON: the one shape every interface shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interlock.core.decision import Decision
+from interlock.core.model import JsonObject
+from interlock.core.plan import Plan, Step
+from interlock.core.run import Run
+from interlock.engine.submit import Proposal
+from interlock.lib.clock import rfc3339
+
+PREVIEW_CHARACTERS = 64 * 1024
+
+
+def decision_json(decision: Decision) -> JsonObject:
+    """A decision without the entities it was made from."""
+    whole = decision.model_dump(mode="json")
+    return {name: whole[name] for name in ("outcome", "reasons", "requirements", "instead", "policy_set")}
+
+
+def plan_json(plan: Plan) -> JsonObject:
+    """A plan for people: what each step does to what, and whether it can be taken back."""
+    return {
+        "summary": plan.summary,
+        "steps": [_step_json(step) for step in plan.steps],
+        "preview": plan.preview[:PREVIEW_CHARACTERS] if plan.preview is not None else None,
+        "facts": plan.facts,
+    }
+
+
+def _step_json(step: Step) -> JsonObject:
+    return {
+        "verb": step.verb,
+        "summary": step.summary,
+        "risk": step.risk,
+        "changes": step.changes,
+        "opaque": step.opaque,
+        "operations": list(step.operations),
+        "repeatable": step.repeatable,
+        "discloses": step.discloses,
+        "undo": step.undo.summary if step.undo is not None else None,
+        "irreversible": step.irreversible,
+        "targets": [target.key for target in step.targets],
+        "timeout_seconds": step.timeout_seconds,
+    }
+
+
+def proposal_json(proposal: Proposal) -> JsonObject:
+    """What would happen, for somebody who has not said yes."""
+    plan = proposal.plan
+    return {
+        "action": plan.action,
+        "summary": plan.summary,
+        "digest": proposal.digest,
+        "risk": plan.risk,
+        "changes": plan.changes,
+        "discloses": plan.discloses,
+        "targets": [target.key for target in plan.targets],
+        "undoable": plan.undoable,
+        "plan": plan_json(plan),
+        "decision": decision_json(proposal.decision),
+        "missing": [requirement.model_dump(mode="json") for requirement in proposal.decision.requirements],
+        "needs_only_asker": proposal.needs_only_asker,
+    }
+
+
+def run_json(
+    run: Run,
+    *,
+    missing: Decision | None = None,
+    approvals: list[dict[str, Any]] | None = None,
+    exit_code: int | None = None,
+) -> JsonObject:
+    """A Run as every interface shows it; `missing` is the decision with the verdicts given so far."""
+    plan = run.plan
+    left = missing.requirements if missing is not None else ()
+    return {
+        "number": run.number,
+        "state": run.state.value,
+        "state_reason": run.state_reason,
+        "state_code": run.state_code,
+        "action": run.action,
+        "summary": plan.summary,
+        "actor": run.actor.id,
+        "on_behalf_of": run.actor.on_behalf_of,
+        "reason": run.reason,
+        "key": run.key,
+        "risk": plan.risk,
+        "changes": plan.changes,
+        "discloses": plan.discloses,
+        "digest": run.digest,
+        "targets": [target.key for target in plan.targets],
+        "created_at": rfc3339(run.created_at),
+        "due_at": rfc3339(run.due_at),
+        "expires_at": rfc3339(run.expires_at) if run.expires_at else None,
+        "closed_at": rfc3339(run.closed_at) if run.closed_at else None,
+        "undo_of": run.undo_of,
+        "retry_of": run.retry_of,
+        "cancelled_by": run.cancelled_by,
+        "undoable": plan.changes and plan.undoable,
+        "decision": decision_json(run.decision),
+        "missing": [requirement.model_dump(mode="json") for requirement in left],
+        "plan": plan_json(plan),
+        "approvals": [json_row(row) for row in approvals or ()],
+        "exit_code": exit_code,
+    }
+
+
+def json_row(row: dict[str, Any]) -> JsonObject:
+    """A table row with its times as text."""
+    return {name: rfc3339(value) if hasattr(value, "astimezone") else value for name, value in row.items()}

@@ -1,0 +1,357 @@
+"""The door: ask, plan, decide, record; and the second look before the first effect of what waited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from interlock.core.actor import Actor
+from interlock.core.approval import Approval
+from interlock.core.ask import Ask
+from interlock.core.decision import Decision
+from interlock.core.errors import Conflict, Denied, InterlockError, Stale, Transient
+from interlock.core.event import Event
+from interlock.core.evidence import Chain, Evidence, EvidenceKind
+from interlock.core.freeze import Freeze
+from interlock.core.model import JsonObject
+from interlock.core.plan import Plan
+from interlock.core.project import Limits
+from interlock.core.run import Run, RunState
+from interlock.engine.execution import Ending
+from interlock.engine.freezes import freeze_of, pause_of
+from interlock.engine.hold import Hold
+from interlock.engine.planner import Planner
+from interlock.engine.policy import Judge
+from interlock.engine.policy_request import DecisionContext
+from interlock.engine.runner import Runner
+from interlock.engine.signals import Signals
+from interlock.engine.store import NewRun, Prelude, RunStore, event_of
+from interlock.lib.canonical import digest_of
+from interlock.lib.clock import Clock
+
+log = structlog.get_logger()
+
+TARGETS_SHOWN = 50
+WAIT_LOOK_SECONDS = 1.0
+CONTROL_PREFIX = "interlock."
+"""Actions that steer Interlock itself are not held up by the freezes they are there to lift."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A plan and what would become of it; nothing was recorded and nothing was done."""
+
+    plan: Plan
+    digest: str
+    decision: Decision
+
+    @property
+    def needs_only_asker(self) -> bool:
+        """Whether nobody but the asker himself has to say yes."""
+        return not any(requirement.approvals for requirement in self.decision.requirements)
+
+
+class Door:
+    """Every change goes through here."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        planner: Planner,
+        judge: Judge,
+        signals: Signals,
+        clock: Clock,
+        limits: Callable[[], Limits],
+    ) -> None:
+        self._store = store
+        self._planner = planner
+        self._judge = judge
+        self._signals = signals
+        self._clock = clock
+        self._limits = limits
+        self._runner: Runner | None = None
+
+    def attach(self, runner: Runner) -> None:
+        """The worker of this process, for the fast path."""
+        self._runner = runner
+
+    async def propose(self, actor: Actor, ask: Ask) -> Proposal:
+        """Plan and decide, record nothing. Raises as `Planner.plan`."""
+        plan = await self._planner.plan(ask.action, ask.args)
+        return Proposal(plan, plan.digest, self._decide(actor, plan, 0, await self._store.freezes()))
+
+    async def submit(self, actor: Actor, ask: Ask) -> Run | Proposal:
+        """Take an ask through the door.
+
+        What is known to change nothing and disclose no secret runs at once. A change that the asker has not confirmed
+        comes back as a Proposal: nothing was done. What is forbidden is recorded as a denied Run.
+
+        Raises:
+            Invalid, NotFound, Transient: No plan could be made.
+            Conflict: The key was used for another ask, or too much of this actor waits already.
+            Stale: The plan is no longer the one that was confirmed.
+            Denied: The same plan was denied not long ago; do not ask again.
+        """
+        limits = self._limits()
+        if ask.key is not None:
+            earlier = await self._same_key(actor, ask)
+            if earlier is not None:
+                return earlier
+        plan = await self._planner.plan(ask.action, ask.args)
+        digest = plan.digest
+        if ask.digest is not None and not digest.startswith(ask.digest):
+            msg = "the world changed: the plan is not the one that you were shown; nothing was done"
+            raise Stale(msg, code="plan.changed", fix="ask again without a digest to see the new plan")
+        prelude = await self._store.look(
+            actor.id,
+            ask.key,
+            digest,
+            open_max=limits.open_runs_max,
+            denied_minutes=limits.ask_again_after_denial_minutes,
+            take_number=True,
+        )
+        self._refuse_again(prelude, limits)
+        confirmations = self._confirmations(actor, ask, digest, prelude)
+        decision = self._decide(actor, plan, prelude.number or 0, prelude.freezes, confirmations)
+        if decision.outcome == "forbid":
+            if prelude.policy_refused is not None:
+                return await self._store.by_number(prelude.policy_refused)
+            return await self._record(actor, ask, plan, decision, prelude, (), RunState.DENIED)
+        waits = decision.outcome == "needs_approval"
+        if not ask.confirmed and (plan.changes or waits):
+            return Proposal(plan, digest, decision)
+        self._refuse_excess(actor, prelude, limits, waits=waits)
+        state = RunState.WAITING if waits else RunState.QUEUED
+        return await self._record(actor, ask, plan, decision, prelude, confirmations, state)
+
+    async def recheck(self, hold: Hold) -> Ending | None:
+        """Plan and decide again before the first effect of a Run that waited; None: it may go on."""
+        run = hold.run
+        try:
+            plan = await self._planner.plan(run.action, run.plan.args)
+            if plan.digest != run.digest:
+                return Ending(RunState.STALE, "the world changed since the plan was made", "plan.changed")
+            approvals = await self._store.approvals(run.number)
+            decision = self._decide(run.actor, plan, run.number, await self._store.freezes(), approvals)
+        except InterlockError as error:
+            if isinstance(error, Transient):
+                raise
+            return Ending(RunState.STALE, f"the plan can no longer be made: {error.message}", error.code)
+        if decision.outcome == "forbid":
+            return Ending(RunState.DENIED, _reason_of(decision), "denied.policy")
+        if decision.outcome == "needs_approval":
+            return Ending(RunState.STALE, "its approvals no longer meet what policy asks for", "approval.missing")
+        return None
+
+    async def frozen(self, hold: Hold) -> str | None:
+        """Why the Run must stop between two steps, or None."""
+        freezes = await self._store.freezes()
+        found = freeze_of(hold.run.plan, freezes) or pause_of(hold.run.actor, freezes)
+        return found.reason if found is not None and not hold.run.action.startswith(CONTROL_PREFIX) else None
+
+    async def wait(self, number: int, timeout_seconds: float) -> Run:
+        """The Run when it has come to rest (closed, unresolved or waiting), or as it is when the time is over."""
+        end = self._clock.monotonic() + timeout_seconds
+        while True:
+            run = await self._store.by_number(number)
+            left = end - self._clock.monotonic()
+            if run.state not in (RunState.QUEUED, RunState.RUNNING) or left <= 0:
+                return run
+            await self._signals.wait(number, min(left, WAIT_LOOK_SECONDS))
+
+    def left(self, run: Run, approvals: tuple[Approval, ...]) -> Decision:
+        """What policy says to a Run's own plan with these verdicts. A freeze is looked at when the Run is started."""
+        return self._decide(run.actor, run.plan, run.number, (), approvals, digest=run.digest)
+
+    def _decide(
+        self,
+        actor: Actor,
+        plan: Plan,
+        number: int,
+        freezes: tuple[Freeze, ...],
+        approvals: tuple[Approval, ...] = (),
+        *,
+        digest: str | None = None,
+    ) -> Decision:
+        context = DecisionContext(
+            now=self._clock.now(),
+            run=number,
+            digest=digest or plan.digest,
+            frozen=plan.changes and freeze_of(plan, freezes) is not None,
+            agents_paused=pause_of(actor, freezes) is not None,
+        )
+        return self._judge.decide(actor, plan, context, approvals)
+
+    def _confirmations(self, actor: Actor, ask: Ask, digest: str, prelude: Prelude) -> tuple[Approval, ...]:
+        """The asker's own yes, which counts as a confirmation and never as an approval."""
+        if not ask.confirmed or actor.kind != "person" or prelude.number is None:
+            return ()
+        now = self._clock.now()
+        return (
+            Approval(
+                run=prelude.number,
+                digest=digest,
+                asker=actor.id,
+                approver=actor.id,
+                roles=actor.roles,
+                kind="confirmation",
+                verdict=True,
+                reason=ask.reason,
+                at=now,
+                expires_at=now + timedelta(minutes=self._limits().approval_expires_minutes),
+            ),
+        )
+
+    async def _same_key(self, actor: Actor, ask: Ask) -> Run | None:
+        found = await self._store.by_key(actor.id, ask.key or "")
+        if found is None:
+            return None
+        run, ask_digest = found
+        if ask_digest != ask.ask_digest:
+            msg = f"the key {ask.key!r} already stands for another ask: Run {run.number} ({run.plan.summary})"
+            raise Conflict(msg, code="run.key_reused", fix="use a new key for a new ask", details={"run": run.number})
+        return run
+
+    def _refuse_again(self, prelude: Prelude, limits: Limits) -> None:
+        if prelude.refused is not None:
+            msg = f"this very plan was denied as Run {prelude.refused}; it may not be asked again yet"
+            raise Denied(
+                msg,
+                code="run.denied_before",
+                fix=f"do not retry: tell the person. Asking again is open {limits.ask_again_after_denial_minutes}"
+                " minutes after the denial",
+                details={"run": prelude.refused},
+            )
+
+    def _refuse_excess(self, actor: Actor, prelude: Prelude, limits: Limits, *, waits: bool) -> None:
+        if prelude.open_count >= limits.open_runs_max:
+            msg = f"{prelude.open_count} Runs are open, which is all that is accepted"
+            raise Conflict(msg, code="run.too_many_open", fix="interlock pending")
+        if waits and actor.kind == "agent" and prelude.waiting_count >= limits.waiting_per_agent_max:
+            msg = f"{prelude.waiting_count} asks of {actor.id} wait for a person already"
+            raise Conflict(
+                msg, code="run.too_many_waiting", fix="wait for an answer, or cancel one: interlock cancel N"
+            )
+
+    async def _record(
+        self,
+        actor: Actor,
+        ask: Ask,
+        plan: Plan,
+        decision: Decision,
+        prelude: Prelude,
+        approvals: tuple[Approval, ...],
+        state: RunState,
+    ) -> Run:
+        if prelude.number is None:
+            msg = "a Run is recorded only under a number that was taken for it"
+            raise RuntimeError(msg)
+        limits = self._limits()
+        digest = plan.digest
+        reason = _reason_of(decision) if state is not RunState.QUEUED else None
+        rows = self._first_rows(prelude.number, actor, ask, plan, decision, approvals, state)
+        new = NewRun(
+            number=prelude.number,
+            state=state,
+            state_reason=reason,
+            state_code="denied.policy" if state is RunState.DENIED else None,
+            actor=actor,
+            plan=plan,
+            digest=digest,
+            decision=decision,
+            ask_digest=ask.ask_digest,
+            key=ask.key,
+            reason=ask.reason,
+            expires_seconds=limits.approval_expires_minutes * 60.0 if state is RunState.WAITING else None,
+            undo_of=ask.undo_of,
+            retry_of=ask.retry_of,
+            timeout_seconds=ask.timeout_seconds or limits.run_timeout_seconds,
+        )
+        events = tuple(self._events(new))
+        runner = self._runner
+        claim = runner is not None and state is RunState.QUEUED and runner.reserve()
+        asked_at = self._clock.monotonic()
+        claimed = False
+        try:
+            recorded = await self._store.insert(
+                new,
+                rows,
+                events,
+                approvals,
+                claim_for=runner.owner if runner is not None and claim else None,
+                caps=runner.limits.caps if runner is not None else None,
+            )
+            claimed = recorded.state is RunState.RUNNING
+        finally:
+            if runner is not None and claim and not claimed:
+                runner.release()
+        if runner is not None and claimed:
+            runner.perform(recorded, recheck=False, asked_at=asked_at, rows=rows)
+        return recorded
+
+    def _first_rows(
+        self,
+        number: int,
+        actor: Actor,
+        ask: Ask,
+        plan: Plan,
+        decision: Decision,
+        approvals: tuple[Approval, ...],
+        state: RunState,
+    ) -> tuple[Evidence, ...]:
+        now, chain = self._clock.now(), Chain(number)
+        asked: JsonObject = {
+            "actor": actor.id,
+            "on_behalf_of": actor.on_behalf_of,
+            "action": plan.action,
+            "args_digest": digest_of(plan.args),
+            "digest": plan.digest,
+            "summary": plan.summary[:500],
+            "targets": [target.key[:500] for target in plan.targets[:TARGETS_SHOWN]],
+            "key": ask.key,
+            "reason": ask.reason,
+            "undo_of": ask.undo_of,
+            "retry_of": ask.retry_of,
+        }
+        decided: JsonObject = {
+            "digest": plan.digest,
+            "outcome": decision.outcome,
+            "policies": [reason.policy for reason in decision.reasons],
+            "policy_set": decision.policy_set,
+            "decision_digest": digest_of(decision.model_dump(mode="json")),
+        }
+        rows = [chain.extend(EvidenceKind.ASKED, now, asked), chain.extend(EvidenceKind.DECIDED, now, decided)]
+        rows += [chain.extend(EvidenceKind.APPROVED, now, verdict_data(approval)) for approval in approvals]
+        if state is RunState.DENIED:
+            closed: JsonObject = {"state": state.value, "reason": _reason_of(decision), "code": "denied.policy"}
+            rows.append(chain.extend(EvidenceKind.CLOSED, now, closed))
+        return tuple(rows)
+
+    def _events(self, new: NewRun) -> list[Event]:
+        asked = event_of(new.number, "run.asked", new.actor, new.plan.action, risk=new.plan.risk)
+        if new.state is RunState.QUEUED:
+            return [asked]
+        kind = "run.denied" if new.state is RunState.DENIED else "run.waiting"
+        return [asked, event_of(new.number, kind, new.actor, new.plan.action, reason=new.state_reason)]
+
+
+def verdict_data(approval: Approval) -> JsonObject:
+    """A verdict, as evidence keeps it."""
+    return {
+        "approver": approval.approver,
+        "asker": approval.asker,
+        "digest": approval.digest,
+        "kind": approval.kind,
+        "verdict": approval.verdict,
+        "reason": approval.reason,
+        "expires_at": approval.expires_at.isoformat(),
+    }
+
+
+def _reason_of(decision: Decision) -> str:
+    """The reasons in one sentence."""
+    words = [reason.reason for reason in decision.reasons if reason.effect != "permit"]
+    return "; ".join(words) or "no policy permits it"

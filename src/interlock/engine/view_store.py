@@ -1,0 +1,88 @@
+"""All SQL of the views: reads of Interlock's own tables, always bounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interlock.engine.db import Database
+
+RUNS_MAX = 500
+RECENT = 5
+
+_LINE = """number, state, state_reason, state_code, actor_id, action, summary, risk, changes, created_at, due_at,
+    expires_at, closed_at, reason, undo_of, retry_of"""
+
+
+class ViewStore:
+    """Reads for people and programs; writes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def runs(
+        self,
+        *,
+        states: list[str] | None = None,
+        action: str | None = None,
+        actor: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """Newest first; `before` is the number to go on from."""
+        query = f"""select {_LINE} from run
+            where (%(states)s::text[] is null or state = any(%(states)s::text[]))
+              and (%(action)s::text is null or action = %(action)s)
+              and (%(actor)s::text is null or actor_id = %(actor)s)
+              and (%(before)s::bigint is null or number < %(before)s)
+            order by number desc limit %(limit)s"""
+        parameters = {
+            "states": states,
+            "action": action,
+            "actor": actor,
+            "before": before,
+            "limit": min(limit, RUNS_MAX),
+        }
+        return await self._rows(query, parameters)
+
+    async def attention(self, *, limit: int = 100) -> list[dict[str, Any]]:
+        """Runs that wait for somebody or that nobody understands, oldest first."""
+        query = f"""select {_LINE} from run where state in ('waiting', 'unresolved') order by number limit %(limit)s"""
+        return await self._rows(query, {"limit": limit})
+
+    async def counts(self) -> dict[str, int]:
+        """Open Runs by state, and what is left to seal."""
+        rows = await self._rows(
+            """select state, count(*) as count from run
+               where state in ('waiting', 'queued', 'running', 'unresolved') group by state""",
+            {},
+        )
+        return {row["state"]: row["count"] for row in rows}
+
+    async def log_state(self) -> dict[str, Any]:
+        """How far the evidence is sealed."""
+        rows = await self._rows(
+            """select (select count(*) from (select 1 from unsealed limit 10000) as bounded) as unsealed,
+                      (select size from checkpoint order by size desc limit 1) as sealed,
+                      (select at from checkpoint order by size desc limit 1) as sealed_at""",
+            {},
+        )
+        return rows[0]
+
+    async def holders(self, targets: list[str], number: int) -> list[dict[str, Any]]:
+        """Which other open Runs have or want these targets, earliest first."""
+        return await self._rows(
+            """select target, run, holding from run_target
+               where target = any(%(targets)s) and run <> %(number)s order by not holding, run limit 20""",
+            {"targets": targets, "number": number},
+        )
+
+    async def approvals(self, number: int) -> list[dict[str, Any]]:
+        """Every verdict on a Run, used or not."""
+        return await self._rows(
+            "select approver, kind, verdict, reason, roles, at, used_at from approval where run = %(number)s order by id",
+            {"number": number},
+        )
+
+    async def _rows(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        async with self._database.connection() as connection:
+            return await (await connection.execute(query.encode(), parameters)).fetchall()

@@ -1,0 +1,179 @@
+"""`file.write` and `file.restore`: one file, replaced whole, with its original kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import JsonValue
+
+from interlock.core.action import Action, StepResult
+from interlock.core.errors import Conflict, Invalid, NotFound, Stale
+from interlock.core.model import Frozen, JsonObject
+from interlock.core.plan import Plan, Step, Target
+from interlock.core.ports import StepContext
+from interlock.files.disk import FileState, read_file, remove_file, replace_file
+from interlock.files.model import RestoreArgs, WriteArgs, absolute, preview, require_root
+
+ABSENT = "absent"
+WRITE_SECONDS = 60.0
+
+
+def _digest(state: FileState | None) -> str:
+    return ABSENT if state is None else state.sha256
+
+
+class _FileAction(Action):
+    """What writing and restoring share: one step, its precondition, and how it is performed."""
+
+    def _facts(self, asked: str) -> JsonObject:
+        project = self.ports.project()
+        (target,) = self.ports.resolvers.resolve("file", asked, {"folder": project.folder})
+        require_root(
+            target.id, tuple(os.path.realpath(os.path.join(project.folder, root)) for root in project.roots.write)
+        )
+        if not Path(target.id).parent.is_dir():
+            msg = f"there is no folder {Path(target.id).parent}"
+            raise NotFound(msg, code="file.no_folder", fix="make the folder first")
+        before = read_file(target.id)
+        return {
+            "path": target.id,
+            "names": list(target.names),
+            "before": _digest(before),
+            "mode": before.mode if before else None,
+            "body": before.body.hex() if before else None,
+        }
+
+    def _step(self, facts: JsonObject, after: str, params: JsonObject) -> Step:
+        path = str(facts["path"])
+        before = str(facts["before"])
+        names: list[JsonValue] = facts["names"] if isinstance(facts["names"], list) else []
+        target = Target(kind="file", id=path, names=tuple(str(name) for name in names))
+        undo = Step(
+            verb="put_back",
+            summary=f"remove {path}" if before == ABSENT else f"put {path} back as it was",
+            params={"path": path, "digest": before},
+            targets=(target,),
+            risk="low",
+            operations=("file.remove",) if before == ABSENT else ("file.write",),
+            repeatable=True,
+            precondition={"sha256": after},
+            timeout_seconds=WRITE_SECONDS,
+        )
+        verb = str(params["verb"])
+        return Step(
+            verb=verb,
+            summary=f"{'create' if before == ABSENT else 'replace'} {path}" if after != ABSENT else f"remove {path}",
+            params={name: value for name, value in params.items() if name != "verb"},
+            targets=(target,),
+            risk="low" if before == ABSENT else "medium",
+            operations=("file.remove",) if after == ABSENT else ("file.write",),
+            repeatable=True,
+            precondition={"sha256": before},
+            undo=undo,
+            timeout_seconds=WRITE_SECONDS,
+        )
+
+    def perform(self, step: Step, context: StepContext) -> StepResult:
+        """Replace the file, unless it already is as it should be; keep what was there."""
+        path = str(step.params["path"])
+        if step.verb == "write":
+            wanted: bytes | None = WriteArgs.model_validate(step.params["args"]).body
+        else:
+            digest = str(step.params["digest"])
+            wanted = None if digest == ABSENT else context.blobs.get(digest)
+        after = ABSENT if wanted is None else hashlib.sha256(wanted).hexdigest()
+        before = read_file(path)
+        if _digest(before) == after:
+            return StepResult(ok=True, summary="it was so already", data={"path": path, "after": after})
+        expected = (step.precondition or {}).get("sha256")
+        if _digest(before) != expected:
+            msg = f"{path} is not what it was when the plan was made; nothing was written"
+            raise Stale(msg, code="file.changed", fix="ask again to see the new plan")
+        if before is not None:
+            context.blobs.put(before.body)
+        if wanted is not None:
+            replace_file(path, wanted, before, context.hold)
+        elif before is not None:
+            remove_file(path, before, context.hold)
+        data: JsonObject = {"path": path, "before": _digest(before), "after": after}
+        return StepResult(ok=True, summary=f"{step.summary}: done", data=data)
+
+    def check(self, step: Step, context: StepContext) -> StepResult:  # noqa: ARG002
+        """Read the file again: is it what the plan said?"""
+        path = str(step.params["path"])
+        if step.verb == "write":
+            wanted = hashlib.sha256(WriteArgs.model_validate(step.params["args"]).body).hexdigest()
+        else:
+            wanted = str(step.params["digest"])
+        found = _digest(read_file(path))
+        ok = found == wanted
+        return StepResult(
+            ok=ok, summary="the file is as planned" if ok else "the file is something else", data={"sha256": found}
+        )
+
+
+class FileWrite(_FileAction):
+    """Write one file."""
+
+    name: ClassVar[str] = "file.write"
+    summary: ClassVar[str] = "Write one file whole; the plan shows the difference and the original is kept."
+    example: ClassVar[JsonObject] = {"path": "site/banner.txt", "content": "open on Sunday\n"}
+    Args: ClassVar[type[Frozen]] = WriteArgs
+
+    def read_facts(self, args: WriteArgs) -> JsonObject:
+        """Where the path leads, and what is there now."""
+        return self._facts(absolute(args.path, args.folder, self.ports.project()))
+
+    def plan(self, args: WriteArgs, facts: JsonObject) -> Plan:
+        """One step, with the difference as preview."""
+        path = str(facts["path"])
+        body = facts["body"]
+        before = None if body is None else bytes.fromhex(str(body))
+        after = hashlib.sha256(args.body).hexdigest()
+        content: JsonObject = args.model_dump(mode="json")
+        step = self._step(facts, after, {"verb": "write", "path": path, "args": content})
+        return Plan(
+            action=self.name,
+            args=content,
+            summary=step.summary,
+            steps=(step,),
+            facts={name: facts[name] for name in ("path", "names", "before", "mode")},
+            preview=preview(path, before, args.body, self.ports.redactor),
+        )
+
+
+class FileRestore(_FileAction):
+    """Put a file back."""
+
+    name: ClassVar[str] = "file.restore"
+    summary: ClassVar[str] = "Put a file back as it was before a Run wrote to it."
+    example: ClassVar[JsonObject] = {"run": 1}
+    Args: ClassVar[type[Frozen]] = RestoreArgs
+
+    def read_facts(self, args: RestoreArgs) -> JsonObject:
+        """What the Run wrote, and what is there now."""
+        run = self.ports.records.run(args.run)
+        if run.action not in (FileWrite.name, self.name):
+            msg = f"Run {args.run} did not write a file: it is {run.action}"
+            raise Invalid(msg, code="file.not_a_write", fix="interlock log --action file.write")
+        written = run.plan.steps[0]
+        if not run.state.is_final:
+            msg = f"Run {args.run} is not over"
+            raise Conflict(msg, code="run.open", fix=f"interlock show {args.run}")
+        digest = str((written.precondition or {})["sha256"])
+        return {**self._facts(str(written.params["path"])), "digest": digest}
+
+    def plan(self, args: RestoreArgs, facts: JsonObject) -> Plan:
+        """One step that puts the kept original back."""
+        digest = str(facts["digest"])
+        step = self._step(facts, digest, {"verb": "put_back", "path": facts["path"], "digest": digest})
+        return Plan(
+            action=self.name,
+            args=args.model_dump(mode="json"),
+            summary=f"{step.summary}, as it was before Run {args.run}",
+            steps=(step,),
+            facts={name: facts[name] for name in ("path", "names", "before", "mode", "digest")},
+        )

@@ -1,0 +1,533 @@
+"""What can be asked at the local socket: each method validates, calls the engine, and shapes the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from interlock import __version__
+from interlock.bootstrap import Installation
+from interlock.core.actor import Actor
+from interlock.core.ask import Ask
+from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, NotFound
+from interlock.core.model import Frozen, JsonObject
+from interlock.core.run import Run, RunState
+from interlock.engine.audit import read_witness, verify
+from interlock.engine.backup import write_backup
+from interlock.engine.export import export_log, export_run
+from interlock.engine.inspection import finding, inspect_policies, inspect_project, inspect_state
+from interlock.engine.planner import validate
+from interlock.engine.policy_explain import explain
+from interlock.engine.policy_load import PolicySet, read_layers
+from interlock.engine.policy_tables import TableReport, read_table_file, run_tables, table_files
+from interlock.engine.receipt import make_receipt
+from interlock.engine.shapes import proposal_json
+from interlock.engine.submit import Proposal
+from interlock.engine.views import DeskView
+from interlock.interfaces.local.protocol import PROTOCOL, PeerCredentials, decode_frame, encode_frame
+
+WAIT_SECONDS_MAX = 24 * 3600.0
+LOOK_SECONDS = 0.5
+SETTLE_SECONDS = 15.0
+CHUNK_BYTES = 256 * 1024
+
+
+@dataclass
+class Call:
+    """One request and the way back to whoever made it."""
+
+    actor: Actor
+    peer: PeerCredentials
+    params: JsonObject
+    identifier: object
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def progress(self, **fields: object) -> None:
+        """Tell something before the end."""
+        self.writer.write(encode_frame({"id": self.identifier, "progress": fields}))
+        await self.writer.drain()
+
+
+class Nothing(Frozen):
+    """No parameters."""
+
+
+class Waiting(Frozen):
+    """How long to stay on the line, and whether to hear what the Run prints."""
+
+    wait_seconds: float = Field(default=0.0, ge=0, le=WAIT_SECONDS_MAX)
+    stream: bool = False
+
+
+class SubmitParams(Waiting):
+    """An ask."""
+
+    ask: Ask
+
+
+class ProposeParams(Frozen):
+    """An ask to look at."""
+
+    ask: Ask
+
+
+class DecideParams(Waiting):
+    """A yes or no to one Run."""
+
+    run: int
+    verdict: bool
+    reason: str | None = None
+    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{6,64}$")
+
+
+class RunParams(Waiting):
+    """One Run."""
+
+    run: int
+
+
+class CancelParams(Frozen):
+    """One Run, and why it should end."""
+
+    run: int
+    reason: str | None = Field(default=None, max_length=2000)
+
+
+class AgainParams(Waiting):
+    """Ask again about a Run: retry it, or take it back."""
+
+    run: int
+    key: str | None = Field(default=None, min_length=1, max_length=200)
+    reason: str | None = Field(default=None, max_length=2000)
+    confirmed: bool = False
+    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{6,64}$")
+
+    def ask(self) -> Ask:
+        """The ask, whose action and arguments the engine fills in."""
+        return Ask(action="-", key=self.key, reason=self.reason, confirmed=self.confirmed, digest=self.digest)
+
+
+class ResolveParams(Waiting):
+    """What a person decided about an unresolved Run."""
+
+    run: int
+    resolution: Literal["repeat", "skip", "undo"]
+    reason: str | None = Field(default=None, max_length=2000)
+
+
+class OutputParams(Frozen):
+    """The output of a Run, perhaps only its end, perhaps until the Run ends."""
+
+    run: int
+    follow: bool = False
+    tail_bytes: int | None = Field(default=None, ge=1, le=16 * 1024 * 1024)
+
+
+class ViewParams(Frozen):
+    """A view by name."""
+
+    name: str
+    args: JsonObject = {}
+
+
+class HoldParams(Frozen):
+    """A person's own work on a target."""
+
+    target: str
+    command: tuple[str, ...]
+    reason: str | None = Field(default=None, max_length=2000)
+    confirmed: bool = False
+    digest: str | None = None
+    minutes: int = Field(default=24 * 60, ge=1, le=24 * 60)
+
+
+class ExplainParams(Frozen):
+    """A recorded Run, or an ask."""
+
+    run: int | None = None
+    ask: Ask | None = None
+
+
+class SinceParams(Frozen):
+    """An earlier checkpoint or receipt, as text."""
+
+    since: str | None = Field(default=None, max_length=1024 * 1024)
+    run: int | None = None
+
+
+Method = Callable[[Call], Awaitable[JsonObject]]
+
+
+class Methods:
+    """All methods by name."""
+
+    def __init__(self, installation: Installation, own_uid: int) -> None:
+        self._on = installation
+        self._own_uid = own_uid
+        self.asked_to_stop = asyncio.Event()
+        self._by_name: dict[str, Method] = {
+            name: getattr(self, name)
+            for name in [
+                "hello",
+                "submit",
+                "propose",
+                "decide",
+                "cancel",
+                "retry",
+                "undo",
+                "resolve",
+                "wait",
+                "output",
+                "view",
+                "hold",
+                "policy_check",
+                "policy_test",
+                "policy_explain",
+                "reload",
+                "check",
+                "audit_verify",
+                "audit_export",
+                "receipt",
+                "backup",
+                "stop",
+            ]
+        }
+
+    async def run(self, name: str, call: Call) -> JsonObject:
+        """Raises NotFound for a name that is none, and whatever the method raises."""
+        if name not in self._by_name:
+            msg = f"there is no method {name[:100]!r}"
+            raise NotFound(msg, code="method.unknown", details={"known": sorted(self._by_name)})
+        return await self._by_name[name](call)
+
+    async def hello(self, call: Call) -> JsonObject:
+        """Who is who, and what this is."""
+        validate(Nothing, call.params, "hello")
+        on = self._on
+        shared_user = call.peer.uid in (self._own_uid, 0)
+        trouble = on.book.trouble
+        return {
+            "version": __version__,
+            "protocol": PROTOCOL,
+            "mode": "advisory" if shared_user else "enforced",
+            "actor": call.actor.model_dump(mode="json"),
+            "project": {
+                "name": on.project().name,
+                "folder": str(on.locations.project_folder),
+                "preset": on.project().preset,
+            },
+            "pid": os.getpid(),
+            "started_at": on.started_at.isoformat(),
+            "database": {
+                "kind": "embedded" if on.embedded is not None else "external",
+                "separated": on.address.separated,
+            },
+            "state_folder": str(on.locations.state_folder),
+            "warnings": [*on.book.current.warnings, *([trouble.message] if trouble is not None else [])],
+        }
+
+    async def submit(self, call: Call) -> JsonObject:
+        """Take an ask through the door."""
+        params: SubmitParams = validate(SubmitParams, call.params, "submit")
+        return await self._outcome(call, await self._on.door.submit(call.actor, params.ask), params)
+
+    async def propose(self, call: Call) -> JsonObject:
+        """Plan and decide, nothing else."""
+        params: ProposeParams = validate(ProposeParams, call.params, "propose")
+        return {"proposal": proposal_json(await self._on.door.propose(call.actor, params.ask))}
+
+    async def decide(self, call: Call) -> JsonObject:
+        """Say yes or no to a Run."""
+        params: DecideParams = validate(DecideParams, call.params, "decide")
+        run, missing = await self._on.approvals.decide(
+            call.actor, params.run, verdict=params.verdict, reason=params.reason, digest=params.digest
+        )
+        outcome = await self._outcome(call, run, params)
+        return {**outcome, "missing": [requirement.model_dump(mode="json") for requirement in missing]}
+
+    async def cancel(self, call: Call) -> JsonObject:
+        """Stop a Run."""
+        params: CancelParams = validate(CancelParams, call.params, "cancel")
+        return {"run": await self._whole(await self._on.interventions.cancel(call.actor, params.run, params.reason))}
+
+    async def retry(self, call: Call) -> JsonObject:
+        """Ask the same again."""
+        params: AgainParams = validate(AgainParams, call.params, "retry")
+        return await self._outcome(
+            call, await self._on.interventions.retry(call.actor, params.run, params.ask()), params
+        )
+
+    async def undo(self, call: Call) -> JsonObject:
+        """Take a Run back."""
+        params: AgainParams = validate(AgainParams, call.params, "undo")
+        return await self._outcome(
+            call, await self._on.interventions.undo(call.actor, params.run, params.ask()), params
+        )
+
+    async def resolve(self, call: Call) -> JsonObject:
+        """Settle an unresolved Run."""
+        params: ResolveParams = validate(ResolveParams, call.params, "resolve")
+        run = await self._on.interventions.resolve(call.actor, params.run, params.resolution, params.reason)
+        return await self._outcome(call, run, params)
+
+    async def wait(self, call: Call) -> JsonObject:
+        """Stay on the line until a Run comes to rest."""
+        params: RunParams = validate(RunParams, call.params, "wait")
+        return await self._outcome(call, await self._on.store.by_number(params.run), params)
+
+    async def output(self, call: Call) -> JsonObject:
+        """What a Run printed, and what it goes on to print."""
+        params: OutputParams = validate(OutputParams, call.params, "output")
+        run = await self._on.store.by_number(params.run)
+        self._on.views.require(call.actor, "output", run.plan.discloses)
+        total, seq, skip = 0, 0, 0
+        if params.tail_bytes is not None:
+            skip = max(0, await self._on.outputs.size(params.run) - params.tail_bytes)
+        async for text, seq in self._pieces(params.run, seq, follow=params.follow):
+            raw = text.encode()
+            kept = raw[skip:] if skip < len(raw) else b""
+            skip = max(0, skip - len(raw))
+            total += len(kept)
+            if kept:
+                await call.progress(output=kept.decode("utf-8", "ignore"))
+        return {"bytes": total, "state": (await self._on.store.by_number(params.run)).state.value}
+
+    async def view(self, call: Call) -> JsonObject:
+        """Read one of Interlock's own tables."""
+        params: ViewParams = validate(ViewParams, call.params, "view")
+        view = self._on.views.views.get(params.name)
+        if view is None:
+            msg = f"there is no view {params.name[:100]!r}"
+            raise NotFound(msg, code="view.unknown", details={"known": sorted(self._on.views.views)})
+        args = validate(view.Args, params.args, params.name)
+        return {"data": await self._on.views.read(call.actor, params.name, args)}
+
+    async def hold(self, call: Call) -> JsonObject:
+        """Keep a target while the caller runs his own command; he says when it ended."""
+        params: HoldParams = validate(HoldParams, call.params, "hold")
+        args: JsonObject = {"target": params.target, "command": list(params.command), "minutes": params.minutes}
+        ask = Ask(
+            action="target.hold", args=args, reason=params.reason, confirmed=params.confirmed, digest=params.digest
+        )
+        holds = self._on.holds
+        outcome = await self._on.door.submit(call.actor, ask)
+        if isinstance(outcome, Proposal):
+            return {"proposal": proposal_json(outcome)}
+        number = outcome.number
+        holds.attach(number)
+        said = asyncio.create_task(call.reader.readline())
+        try:
+            await self._until_ended(call, outcome, said)
+        finally:
+            holds.detach(number)
+            said.cancel()
+        return {"run": await self._whole(await self._on.door.wait(number, SETTLE_SECONDS))}
+
+    async def _until_ended(self, call: Call, run: Run, said: asyncio.Task[bytes]) -> None:
+        """Tell each state of the Run until it is over, or until the terminal says that its command ended."""
+        told: RunState | None = None
+        while not run.state.is_final and run.state is not RunState.UNRESOLVED:
+            if run.state is not told:
+                told = run.state
+                await call.progress(run=run.number, state=run.state.value)
+            await asyncio.wait({said}, timeout=LOOK_SECONDS)
+            if said.done():
+                line = said.result()
+                if not line:
+                    return
+                self._on.holds.ended(run.number, _exit_code(line))
+                await self._on.door.wait(run.number, SETTLE_SECONDS)
+                return
+            run = await self._on.store.by_number(run.number)
+
+    async def policy_check(self, call: Call) -> JsonObject:
+        """Load the policies on disk without putting them in force."""
+        validate(Nothing, call.params, "policy_check")
+        found = await asyncio.to_thread(self._on.loader.load, self._on.project.read())
+        rules = [
+            {
+                "id": name,
+                "layer": rule.layer,
+                "file": rule.file,
+                "effect": rule.effect,
+                "reason": rule.reason.reason,
+                "risk": rule.reason.risk,
+            }
+            for name, rule in sorted(found.rules.items())
+        ]
+        in_force = found.digest == self._on.book.current.digest
+        return {"policy_set": found.digest, "in_force": in_force, "policies": rules, "problems": list(found.warnings)}
+
+    async def policy_test(self, call: Call) -> JsonObject:
+        """Run the decision tables that lie beside the policies."""
+        validate(Nothing, call.params, "policy_test")
+        report = await asyncio.to_thread(self._test_policies)
+        failed = [{"file": row.file, "line": row.line, "name": row.name, "fault": row.fault} for row in report.failed]
+        return {
+            "passed": len(report.results) - len(failed),
+            "failed": list(failed),
+            "uncovered": list(report.uncovered),
+        }
+
+    def _test_policies(self) -> TableReport:
+        project = self._on.project.read()
+        sources, _ = read_layers(project)
+        tables = [read_table_file(path) for path in table_files(project)]
+        return run_tables(self._on.loader, sources, tables, preset=project)
+
+    async def policy_explain(self, call: Call) -> JsonObject:
+        """Which policies decided, and what would change the answer."""
+        params: ExplainParams = validate(ExplainParams, call.params, "policy_explain")
+        if (params.run is None) == (params.ask is None):
+            msg = "name either a Run or an ask"
+            raise Invalid(msg, code="explain.what")
+        if params.ask is not None:
+            decision = (await self._on.door.propose(call.actor, params.ask)).decision
+        else:
+            decision = (await self._on.store.by_number(params.run or 0)).decision
+        told = explain(self._on.book.current, decision, self._on.clock.now())
+        return {"explanation": asdict(told)}
+
+    async def reload(self, call: Call) -> JsonObject:
+        """Put what is on disk in force; what is not sound leaves everything as it was."""
+        validate(Nothing, call.params, "reload")
+        self._require_operator(call)
+        self._on.project.reload()
+        found = self._on.book.reload()
+        return {"policy_set": found.digest, "warnings": list(found.warnings)}
+
+    async def check(self, call: Call) -> JsonObject:
+        """Look for what is wrong with this installation."""
+        validate(Nothing, call.params, "check")
+        return {"findings": list(await asyncio.to_thread(self._inspect))}
+
+    def _inspect(self) -> list[JsonObject]:
+        on = self._on
+        try:
+            project = on.project.read()
+            policies: PolicySet | InterlockError = on.loader.load(project)
+        except InterlockError as error:
+            project, policies = on.project(), error
+        found = [
+            *inspect_project(project),
+            *inspect_policies(policies, on.book.current),
+            *inspect_state(on.locations.state_folder),
+        ]
+        if not on.address.separated:
+            message = "the database has one role for everything: triggers alone keep the evidence append-only"
+            fix = "set INTERLOCK_DATABASE_OWNER_URL to a role that owns the schema"
+            found.append(finding("warning", "database", message, fix))
+        return found
+
+    async def audit_verify(self, call: Call) -> JsonObject:
+        """Recompute every chain and the tree."""
+        params: SinceParams = validate(SinceParams, call.params, "audit_verify")
+        key = self._on.key.verifier
+        await self._on.reconcilers.seal()
+        since = read_witness(params.since, key) if params.since is not None else None
+        async with self._on.database.connection() as connection:
+            return (await verify(connection, key, since)).model_dump(mode="json")
+
+    async def audit_export(self, call: Call) -> JsonObject:
+        """Send an archive that verifies without us."""
+        params: SinceParams = validate(SinceParams, call.params, "audit_export")
+        self._on.views.require(call.actor, "audit.export", "content")
+        await self._on.reconcilers.seal()
+        with tempfile.TemporaryDirectory(prefix="export-", dir=self._on.locations.state_folder) as folder:
+            async with self._on.database.connection() as connection:
+                if params.run is not None:
+                    exported = await export_run(connection, self._on.key, params.run, Path(folder))
+                else:
+                    key = self._on.key.verifier
+                    since = read_witness(params.since, key) if params.since is not None else None
+                    exported = await export_log(connection, self._on.key, Path(folder), since=since)
+            path = Path(exported.path)
+            await self._send_file(call, path)
+            return {"name": path.name, "bytes": path.stat().st_size, "sha256": exported.sha256}
+
+    async def receipt(self, call: Call) -> JsonObject:
+        """A Run's evidence with its proof and a checkpoint."""
+        params: RunParams = validate(RunParams, call.params, "receipt")
+        self._on.views.require(call.actor, "receipt", "content")
+        await self._on.reconcilers.seal()
+        async with self._on.database.connection() as connection:
+            return {"receipt": (await make_receipt(connection, params.run)).model_dump(mode="json")}
+
+    async def backup(self, call: Call) -> JsonObject:
+        """Send database, keys, bodies and configuration as one archive."""
+        validate(Nothing, call.params, "backup")
+        self._require_operator(call)
+        with tempfile.TemporaryDirectory(prefix="backup-", dir=self._on.locations.state_folder) as folder:
+            await call.progress(text="dumping the database")
+            made = await asyncio.to_thread(write_backup, self._on.backup_parts(), Path(folder), self._on.clock.now())
+            await self._send_file(call, made.path)
+            return {"name": made.path.name, "bytes": made.path.stat().st_size, "sha256": made.sha256}
+
+    async def stop(self, call: Call) -> JsonObject:
+        """End the resident process; Runs that are under way are given back."""
+        validate(Nothing, call.params, "stop")
+        self._require_operator(call)
+        self.asked_to_stop.set()
+        return {"stopping": True}
+
+    def _require_operator(self, call: Call) -> None:
+        if call.peer.uid not in (self._own_uid, 0) or call.actor.kind != "person":
+            msg = "only a person with the account that runs Interlock may do that"
+            raise Denied(msg, code="operator.only", fix="use sudo, or ask the operator of this machine")
+
+    async def _send_file(self, call: Call, path: Path) -> None:
+        with path.open("rb") as file:
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                await call.progress(chunk=base64.b64encode(chunk).decode())
+
+    async def _outcome(self, call: Call, outcome: Run | Proposal, waiting: Waiting) -> JsonObject:
+        if isinstance(outcome, Proposal):
+            return {"proposal": proposal_json(outcome)}
+        number = outcome.number
+        if waiting.stream and waiting.wait_seconds > 0 and outcome.state in (RunState.QUEUED, RunState.RUNNING):
+            await call.progress(run=number, state=outcome.state.value)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(waiting.wait_seconds):
+                    async for text, _ in self._pieces(number, 0, follow=True):
+                        await call.progress(run=number, output=text)
+        run = await self._on.door.wait(number, 0 if waiting.stream else waiting.wait_seconds)
+        return {"run": await self._whole(run)}
+
+    async def _pieces(self, number: int, seq: int, *, follow: bool) -> AsyncIterator[tuple[str, int]]:
+        """The Run's output from behind piece `seq`; when following, until it comes to rest."""
+        while True:
+            run = await self._on.store.by_number(number)
+            await self._on.output_log.flush(number)
+            for piece in await self._on.outputs.read(number, seq):
+                seq = piece.seq
+                yield piece.text, seq
+            if not follow or run.state not in (RunState.QUEUED, RunState.RUNNING):
+                return
+            await self._on.signals.wait(number, LOOK_SECONDS)
+
+    async def _whole(self, run: Run) -> JsonObject:
+        view = self._on.views.views["run"]
+        if not isinstance(view, DeskView):
+            msg = "the view `run` reads from the desk"
+            raise Conflict(msg, code="bug")
+        return await view.whole(run)
+
+
+def _exit_code(line: bytes) -> int:
+    """What the terminal says about the person's command. Raises Invalid."""
+    given = decode_frame(line).get("input")
+    code = given.get("exit_code") if isinstance(given, dict) else None
+    if not isinstance(code, int):
+        msg = 'the end of a hold is {"input": {"exit_code": NUMBER}}'
+        raise Invalid(msg, code="protocol.input")
+    return code

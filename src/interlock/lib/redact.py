@@ -1,0 +1,96 @@
+"""Finds what looks like a secret in text, and blots it out of streams."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+BLOT = "[redacted]"
+LINE_BYTES_MAX = 8 * 1024
+
+# Each pattern names its secret; the group `secret` is what is blotted, the rest stays readable.
+_PATTERNS: tuple[tuple[str, str], ...] = (
+    ("private key", r"(?P<secret>-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*KEY-----|\Z))"),
+    ("AWS access key", r"\b(?P<secret>(?:AKIA|ASIA)[0-9A-Z]{16})\b"),
+    ("GitHub token", r"\b(?P<secret>(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}))\b"),
+    ("GitLab token", r"\b(?P<secret>glpat-[A-Za-z0-9_-]{20,})\b"),
+    ("Slack token", r"\b(?P<secret>xox[abprs]-[A-Za-z0-9-]{10,})\b"),
+    ("API key", r"\b(?P<secret>sk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,})\b"),
+    ("Telegram bot token", r"\b(?P<secret>\d{8,10}:AA[A-Za-z0-9_-]{33})\b"),
+    ("JSON web token", r"\b(?P<secret>eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})\b"),
+    ("password in a URL", r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]*:(?P<secret>[^\s/@]{1,200})@"),
+    ("authorization header", r"(?i)\bauthorization:\s*(?:bearer|basic|token)\s+(?P<secret>[^\s\"']{6,})"),
+    (
+        "named secret",
+        r"(?i)\b[a-z0-9_.-]{0,40}(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|private[_-]?key)"
+        r"[\"']?\s*[=:]\s*[\"']?(?P<secret>(?!\*+|\[redacted\]|\$\{|true\b|false\b|null\b|none\b)[^\s\"',;&]{6,})",
+    ),
+)
+
+
+class Redactor:
+    """Knows the built-in patterns and a project's own."""
+
+    def __init__(self, extra: Iterable[str] = ()) -> None:
+        own = [("declared secret", f"(?P<secret>{pattern})") for pattern in extra]
+        self._patterns = [(name, re.compile(pattern, re.DOTALL)) for name, pattern in (*_PATTERNS, *own)]
+
+    def find(self, text: str) -> str | None:
+        """The name of the first kind of secret that `text` seems to hold, or None."""
+        return next((name for name, pattern in self._patterns if pattern.search(text)), None)
+
+    def redact(self, text: str) -> str:
+        """`text` with every secret blotted out."""
+        for _, pattern in self._patterns:
+            text = pattern.sub(_blot, text)
+        return text
+
+
+def _blot(match: re.Match[str]) -> str:
+    start, end = match.start("secret") - match.start(), match.end("secret") - match.start()
+    whole = match.group(0)
+    return f"{whole[:start]}{BLOT}{whole[end:]}"
+
+
+class StreamRedactor:
+    """Redacts bytes as they come: whole lines at once, so that no secret hides on the edge of two pieces.
+
+    A line longer than `LINE_BYTES_MAX` is cut there, and a private key block is held back until its end line.
+    """
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._held = b""
+        self._inside_key = False
+
+    def feed(self, piece: bytes) -> str:
+        """Take bytes, give back the text that is safe to show by now."""
+        self._held += piece
+        cut = self._held.rfind(b"\n") + 1
+        if cut == 0 and len(self._held) > LINE_BYTES_MAX:
+            cut = len(self._held)
+        whole, self._held = self._held[:cut], self._held[cut:]
+        return self._clean(whole)
+
+    def finish(self) -> str:
+        """Give back the rest."""
+        whole, self._held = self._held, b""
+        return self._clean(whole)
+
+    def _clean(self, raw: bytes) -> str:
+        if not raw:
+            return ""
+        shown = []
+        plain: list[str] = []
+        for line in raw.decode("utf-8", "replace").splitlines(keepends=True):
+            if self._inside_key:
+                self._inside_key = "-----END " not in line
+            elif "-----BEGIN " in line and "PRIVATE KEY-----" in line:
+                shown.append(self._redactor.redact("".join(plain)))
+                plain = []
+                shown.append(f"{BLOT}\n")
+                self._inside_key = "-----END " not in line
+            else:
+                plain.append(line)
+        shown.append(self._redactor.redact("".join(plain)))
+        return "".join(shown)
