@@ -50,10 +50,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class CompiledForm:
-    """A form with its table and the types of its positionals."""
+    """A form with its table and the types of its positionals.
+
+    `table` holds what may stand after the words, `known` what may have been given anywhere.
+    """
 
     form: Form
     table: Table
+    known: Table
     positionals: tuple[tuple[str, ValueType], ...]
     required: int
     unbounded: bool
@@ -67,6 +71,7 @@ class Node:
     table: Table
     forms: list[CompiledForm] = field(default_factory=list)
     words: dict[str, Node] = field(default_factory=dict)
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +113,29 @@ def compile_program(program: Program) -> CompiledProgram:
     root = Node(_table(program, (program.globals,), program.refused))
     for form in program.forms:
         for words in form.words:
-            node, levels = root, [program.globals]
-            for position, word in enumerate(words):
-                group = program.groups.get(" ".join(words[: position + 1]))
-                levels.extend([group] if group else [])
-                if word not in node.words:
-                    node.words[word] = Node(_table(program, tuple(reversed(levels)), program.refused))
-                node = node.words[word]
-            node.forms.append(_compile_form(program, form, tuple(reversed(levels))))
+            node, levels = _grow(program, root, words)
+            node.forms.append(_compile_form(program, form, levels))
+    for phrases, why in program.refused_words.items():
+        for phrase in phrases.split(","):
+            node, _ = _grow(program, root, tuple(phrase.split()))
+            if node.forms or node.words or node is root:
+                msg = f"the refused command {phrase!r} is also a known one"
+                raise ValueError(msg)
+            node.refused = f"{phrase.strip()}: {why}"
     double_dash = program.style == "getopt" if program.double_dash is None else program.double_dash
     return CompiledProgram(program, root, double_dash)
+
+
+def _grow(program: Program, root: Node, words: tuple[str, ...]) -> tuple[Node, tuple[Arguments, ...]]:
+    """The place that `words` lead to, made where it is missing, and the options valid there, innermost first."""
+    node, levels = root, [program.globals]
+    for position, word in enumerate(words):
+        group = program.groups.get(" ".join(words[: position + 1]))
+        levels.extend([group] if group else [])
+        if word not in node.words:
+            node.words[word] = Node(_table(program, tuple(reversed(levels)), program.refused))
+        node = node.words[word]
+    return node, tuple(reversed(levels))
 
 
 def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -> CompiledForm:
@@ -125,7 +143,9 @@ def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -
     if missing:
         msg = f"form {form.name}: there is no set {missing[0]!r}"
         raise ValueError(msg)
-    table = _table(program, (form, *(program.sets[name] for name in form.use), *levels), program.refused)
+    own = (form, *(program.sets[name] for name in form.use))
+    known = _table(program, (*own, *levels), program.refused)
+    table = known if program.globals_anywhere else _table(program, own, program.refused)
     positionals = tuple((name, parse_type(spec, program.types)) for name, spec in form.positionals.items())
     if sum(kind.cardinality in {"any", "many"} for _, kind in positionals) > 1:
         msg = f"form {form.name}: only one positional may be repeated"
@@ -133,6 +153,7 @@ def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -
     compiled = CompiledForm(
         form=form,
         table=table,
+        known=known,
         positionals=positionals,
         required=sum(kind.cardinality in {"one", "many"} for _, kind in positionals),
         unbounded=any(kind.cardinality in {"any", "many"} for _, kind in positionals),
@@ -140,7 +161,7 @@ def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -
             option.name
             for rule in form.targets
             for source in rule.context.values()
-            if (option := table.find(source)) is not None
+            if (option := known.find(source)) is not None
         ),
     )
     _check_names(compiled)
@@ -160,7 +181,7 @@ def _check_names(compiled: CompiledForm) -> None:
     used = [name for template in templates for name in placeholders(template)]
     used += [rule.source for rule in form.targets if rule.source]
     options += [name for name in used if name.startswith("-")]
-    unknown = [name for name in options if compiled.table.find(name) is None]
+    unknown = [name for name in options if compiled.known.find(name) is None]
     unknown += [name for name in used if not name.startswith("-") and name not in names]
     if unknown:
         msg = f"form {form.name}: {unknown[0]!r} is not one of its arguments"
@@ -209,6 +230,8 @@ def match_program(compiled: CompiledProgram, argv: tuple[str, ...]) -> Match:
     except _Mismatch as mismatch:
         return _answer(program, mismatch, compiled.root)
     best: _Mismatch | None = None
+    if node.refused is not None:
+        return _answer(program, _Mismatch(index - 1, node.refused, refused=True), node)
     for form in node.forms:
         try:
             return _match_form(compiled, form, argv, index, list(given))
@@ -390,7 +413,7 @@ def _take_positionals(
 def _require(form: CompiledForm, given: list[_Given], count: int) -> None:
     names = [item.name for item in given]
     for group in form.form.requires:
-        if not any(option.name in names for spelling in group if (option := form.table.find(spelling)) is not None):
+        if not any(option.name in names for spelling in group if (option := form.known.find(spelling)) is not None):
             raise _Mismatch(count - 1, f"{form.form.name} needs {' or '.join(group)}")
     for name in form.targets_once:
         if names.count(name) > 1:
@@ -404,7 +427,7 @@ def _operation(
     names = {item.name for item in given}
     added = list(form.insert)
     for spelling, tokens in form.defaults.items():
-        option = compiled.table.find(spelling)
+        option = compiled.known.find(spelling)
         if option is not None and option.name not in names:
             added.extend(tokens)
     final = (argv[0], *program.insert, *argv[1:begin], *added, *argv[begin:])
@@ -449,11 +472,11 @@ def _operation(
 
 
 def _any_given(compiled: CompiledForm, spellings: tuple[str, ...], names: set[str]) -> bool:
-    return any(option.name in names for name in spellings if (option := compiled.table.find(name)) is not None)
+    return any(option.name in names for name in spellings if (option := compiled.known.find(name)) is not None)
 
 
 def _values(name: str, compiled: CompiledForm, values: Mapping[str, list[str]]) -> list[str]:
-    option = compiled.table.find(name) if name.startswith("-") else None
+    option = compiled.known.find(name) if name.startswith("-") else None
     return values.get(option.name if option else name, [])
 
 

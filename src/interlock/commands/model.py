@@ -22,7 +22,7 @@ OPERATION_NAME = r"^[a-z][a-z0-9]*(\.[a-z][a-z0-9_]*)+$"
 FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
 """Where binaries are looked for, in this order: what the distribution installed comes before what was added."""
 
-_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+_PLACEHOLDER = re.compile(r"(?<!\{)\{-{0,2}[a-z][a-z_-]*\}(?!\})")
 
 
 def _split(value: object) -> object:
@@ -34,7 +34,13 @@ def _alone(value: object) -> object:
 
 
 def _is_spelling(value: str) -> str:
-    if not value.isascii() or not value.isprintable() or " " in value or value in {"-", "--"} or "=" in value.lstrip("!="):
+    if (
+        not value.isascii()
+        or not value.isprintable()
+        or " " in value
+        or value in {"-", "--"}
+        or "=" in value.lstrip("!=")
+    ):
         msg = f"{value!r} is not the exact spelling of an option, such as -n or --lines"
         raise ValueError(msg)
     return value
@@ -169,9 +175,16 @@ class Adopted(Frozen):
 class Program(Frozen):
     """One program: its options, its forms, and how it must be started.
 
-    `globals` are options accepted before the words; `groups` those accepted after a first word (`compose`). Both are
-    accepted after the words too, unless the form spells the same option otherwise. `types` are regular expressions
-    for values of this program alone. `environment` is added to the clean one. `insert` follows the program's name.
+    Args:
+        globals: Options accepted before the words.
+        groups: Options accepted after a first word (`compose`).
+        globals_anywhere: Whether both are accepted after the words too, where the form does not spell them otherwise.
+        types: Regular expressions for values of this program alone.
+        refused: Options that no approval opens here, with the reason.
+        refused_words: Commands (separated by commas) that no approval opens here, with the reason.
+        instead: What to use in place of what is refused.
+        environment: Added to the clean one.
+        insert: Arguments that follow the program's name.
     """
 
     program: str = Field(pattern=PROGRAM_NAME)
@@ -186,7 +199,9 @@ class Program(Frozen):
     sets: dict[str, Arguments] = {}
     globals: Arguments = Arguments()
     groups: dict[str, Arguments] = {}
+    globals_anywhere: bool = True
     refused: dict[str, str] = {}
+    refused_words: dict[str, str] = {}
     instead: str | None = None
     adopted: Adopted | None = None
     forms: tuple[Form, ...] = Field(min_length=1)

@@ -102,8 +102,9 @@ def hidden_character(text: str) -> str | None:
 def parse_type(spec: str, types: Mapping[str, str]) -> ValueType:
     """Read a type as the schema writes it.
 
-    `NAME`, `integer 1..65535`, `a|b|c`, `list TYPE` (commas), `path read`, `/REGEX/`, `optional TYPE`, `maybe TYPE` (optional and
-    greedy), `=TEXT` (exactly that); a positional adds `?`, `*` or `+`. `types` are the program's own named regular expressions.
+    `NAME`, `integer 1..65535`, `a|b|c`, `list TYPE` (commas), `path read`, `/REGEX/`, `optional TYPE`, `maybe TYPE`
+    (optional and greedy), `=TEXT` (exactly that); a positional adds `?`, `*` or `+`. `types` are the program's own
+    named regular expressions.
 
     Raises:
         ValueError: There is no such type.
