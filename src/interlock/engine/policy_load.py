@@ -24,10 +24,25 @@ Alarm = Callable[[str, JsonObject], None]
 FILE_BYTES_MAX = 1024 * 1024
 FILES_MAX = 500
 
-CONTROL = ("interlock.break_glass", "interlock.freeze", "interlock.pause_agents", "interlock.unfreeze")
-"""Actions that steer Interlock; they work while changes are frozen, and outside windows."""
-GOVERNANCE = ("interlock.adopt", "interlock.break_glass", "interlock.pause_agents", "interlock.unfreeze")
-"""Actions that only a person may ask for."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    "control": (
+        "interlock.break_glass",
+        "interlock.freeze",
+        "interlock.pause_agents",
+        "interlock.resume_agents",
+        "interlock.unfreeze",
+    ),
+    "governance": (
+        "interlock.adopt",
+        "interlock.break_glass",
+        "interlock.pause_agents",
+        "interlock.resume_agents",
+        "interlock.unfreeze",
+    ),
+    "rollback": ("interlock.undo",),
+}
+"""Group -> its actions, besides `run`, which holds all. `control`: they steer Interlock. `governance`: only a person
+may ask for them. `rollback`: they take back what was done. Policies may name all of these with any catalogue."""
 
 _ACTION_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _BUILT_IN = resources.files("interlock") / "policies"
@@ -159,13 +174,13 @@ def schema_for(action_names: Iterable[str]) -> str:
     Raises:
         Invalid: a name is not dotted lower case, and so cannot be declared.
     """
-    names = sorted({*action_names, *CONTROL, *GOVERNANCE})
+    names = sorted({*action_names, *(name for members in GROUPS.values() for name in members)})
     declarations = []
     for name in names:
         if not _ACTION_NAME.fullmatch(name):
             msg = f"{name!r} is not the name of an action"
             raise Invalid(msg, code="policy.action_name", fix="Name it in dotted lower case, as in unit.restart.")
-        groups = ["run", *(["control"] if name in CONTROL else []), *(["governance"] if name in GOVERNANCE else [])]
+        groups = ["run", *(group for group, members in GROUPS.items() if name in members)]
         declarations.append(
             f'action "{name}" in [{", ".join(groups)}] appliesTo '
             "{ principal: [Person, Agent, Service, System], resource: Plan, context: Circumstances };"

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from interlock.core.project import Window
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-HORIZON_DAYS = 15
+HORIZON_DAYS = 14
 """How far ahead boundaries are looked for: every weekly window opens at least once in it, whatever the clocks do."""
 
 _DAY = timedelta(days=1)
@@ -65,7 +65,8 @@ def next_change_time(windows: Sequence[Window], now: datetime) -> datetime | Non
     """The first moment from `now` on at which windows let changes happen; None when there is none in `HORIZON_DAYS`."""
     now = now.astimezone(UTC)
     around = _around(windows, now)
-    boundaries = {moment for _, found in around for span in found for moment in span if moment > now}
+    limit = now + timedelta(days=HORIZON_DAYS)
+    boundaries = {moment for _, found in around for span in found for moment in span if now < moment <= limit}
     return next((moment for moment in (now, *sorted(boundaries)) if _state(around, moment).open), None)
 
 
@@ -87,9 +88,12 @@ class Calendar:
 
 
 def _around(windows: Sequence[Window], now: datetime) -> list[tuple[Window, list[tuple[datetime, datetime]]]]:
-    """Every window with its spans from a good day before `now` until the horizon."""
-    first = (now.astimezone(UTC) - 2 * _DAY).date()
-    return [(window, spans(window, first, HORIZON_DAYS + 2)) for window in windows]
+    """Every window with all its spans that touch the time from a day before `now` until a day after the horizon.
+
+    Zones are up to 14 hours off UTC and a span lasts up to a day (and an hour): hence three days more at each end.
+    """
+    first = (now.astimezone(UTC) - 3 * _DAY).date()
+    return [(window, spans(window, first, HORIZON_DAYS + 6)) for window in windows]
 
 
 def _state(around: list[tuple[Window, list[tuple[datetime, datetime]]]], now: datetime) -> WindowState:
