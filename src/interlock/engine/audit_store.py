@@ -76,11 +76,16 @@ async def home(connection: Connection) -> str:
     return str(row["home"]) if row else ""
 
 
-async def forget_transactions(connection: Connection) -> int:
-    """Put every visible unsealed row below any horizon, in its Run's order; returns how many."""
-    query = """with moved as (delete from unsealed returning run, seq)
+async def forget_transactions(connection: Connection, *, only_future: bool = False) -> int:
+    """Put every visible unsealed row below any horizon, in its Run's order; returns how many.
+
+    `only_future`: only rows of transactions that this cluster has not reached. That they are visible shows that they
+    were written in another one.
+    """
+    query = """with moved as (
+            delete from unsealed where not %s or xid >= pg_snapshot_xmax(pg_current_snapshot()) returning run, seq)
         insert into unsealed (run, seq, xid) select run, seq, '0'::xid8 from moved"""
-    return (await connection.execute(query)).rowcount
+    return (await connection.execute(query, (only_future,))).rowcount
 
 
 async def last_checkpoint(connection: Connection) -> CheckpointRow | None:

@@ -46,7 +46,7 @@ async def seal(connection: Connection, key: SigningKey, now: datetime, rows_max:
             raise _tampered(msg)
         home = await audit_store.home(connection)
         if before is None or before.home != home:
-            await audit_store.forget_transactions(connection)
+            await audit_store.forget_transactions(connection, only_future=before is None)
         rows = await audit_store.number_rows(connection, frontier.size, rows_max)
         if not rows:
             return Sealed(0, frontier.size, last.note if last else None)
