@@ -1,0 +1,69 @@
+"""What documents show can be used as it stands: every project file, program, policy and decision table in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from interlock.adapters.cedar import CedarEngine
+from interlock.commands.library import check_examples, load_library
+from interlock.commands.schema import parse_program
+from interlock.core.project import Project
+from interlock.engine.policy_facts import OwnParts
+from interlock.engine.policy_load import PolicyLoader, PolicySource, built_in_sources
+from interlock.engine.policy_tables import run_tables
+from interlock.engine.project_file import parse_project
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Example(NamedTuple):
+    """One fenced block of a document."""
+
+    place: str
+    language: str
+    text: str
+
+
+def _examples(language: str) -> list[Example]:
+    found = []
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]):
+        text = path.read_text(encoding="utf-8")
+        for block in re.finditer(r"^```(\w+)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+            if block[1] == language:
+                line = text.count("\n", 0, block.start()) + 1
+                found.append(Example(f"{path.relative_to(ROOT)}:{line}", language, block[2]))
+    return found
+
+
+def _loader() -> PolicyLoader:
+    actions = ("command.exec", "file.write", "file.restore")
+    return PolicyLoader(CedarEngine(), lambda: actions, OwnParts(), realpath=os.path.realpath, monotonic=time.monotonic)
+
+
+@pytest.mark.parametrize("example", _examples("yaml"), ids=lambda example: example.place)
+def test_a_yaml_example_is_valid(example: Example) -> None:
+    """A program's own examples are held against it, and the rows of a decision table must come true."""
+    body = example.text.encode()
+    if re.search(r"^program:", example.text, flags=re.MULTILINE):
+        program = parse_program(body, example.place)
+        check_examples(load_library().with_programs([program]), program)
+    elif re.search(r"^rows:", example.text, flags=re.MULTILINE):
+        report = run_tables(
+            _loader(), built_in_sources("small-team"), [(example.place, body)], preset=Project(preset="small-team")
+        )
+        assert [(row.name, row.fault) for row in report.failed] == []
+    else:
+        parse_project(body, Path("/srv/shop/interlock.yaml"))
+
+
+@pytest.mark.parametrize("example", _examples("cedar"), ids=lambda example: example.place)
+def test_a_policy_example_is_valid_beside_the_preset(example: Example) -> None:
+    further = PolicySource("further", "example.cedar", example.text)
+    loaded = _loader().load_sources(Project(), (*built_in_sources("small-team"), further))
+    assert set(re.findall(r'@id\("([^"]+)"\)', example.text)) <= set(loaded.rules)
