@@ -11,8 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from random import SystemRandom
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import structlog
 
@@ -29,8 +30,8 @@ from interlock.core.view import View
 from interlock.engine.approvals import Approvals
 from interlock.engine.backup import BackupParts
 from interlock.engine.blobs import FileBlobs
-from interlock.engine.cipher import PieceCipher
 from interlock.engine.catalog import Catalog, find_action_classes
+from interlock.engine.cipher import PieceCipher
 from interlock.engine.control_store import ControlStore
 from interlock.engine.db import Database, DatabaseAddress, migrate
 from interlock.engine.execution import Services
@@ -153,7 +154,7 @@ def _alarm(event: str, fields: JsonObject) -> None:
 
 def _own_parts(locations: Locations) -> OwnParts:
     """What belongs to Interlock itself on this machine."""
-    package = os.path.dirname(os.path.abspath(__file__))
+    package = Path(__file__).resolve().parent
     return OwnParts(
         changed=(
             f"file:{locations.project_file}",
@@ -272,11 +273,25 @@ async def _assemble(
     )
     limits = project().limits
     caps = Caps(limits.runs_at_once_per_actor_max, limits.runs_at_once_per_action)
-    runner = Runner(database, store, services, signals, worker, WorkerLimits(limits.runs_at_once_max, caps), threads)
+    runner = Runner(
+        database,
+        store=store,
+        services=services,
+        signals=signals,
+        worker=worker,
+        limits=WorkerLimits(limits.runs_at_once_max, caps),
+    )
     door.attach(runner)
     approvals = Approvals(database, store, door, signals, clock, lambda: project().limits)
     reconcilers = Reconcilers(
-        database, approvals, output_log, blobs, key, clock, lambda: project().retention, OrphanReaper()
+        database,
+        approvals=approvals,
+        outputs=output_log,
+        blobs=blobs,
+        key=key,
+        clock=clock,
+        retention=lambda: project().retention,
+        reaper=OrphanReaper(),
     )
     desk = Desk(store, ViewStore(database), door, judge, catalog, project, clock, lambda: _troubles(book, reconcilers))
     views: dict[str, View] = {cls.name: cls(desk) for cls in ENGINE_VIEWS}
@@ -317,7 +332,7 @@ def _troubles(book: PolicyBook, reconcilers: Reconcilers) -> list[JsonObject]:
     found: list[InterlockError] = [*reconcilers.troubles]
     if book.trouble is not None:
         found.append(book.trouble)
-    return [error.to_json() for error in found]
+    return [cast("JsonObject", error.to_json()) for error in found]
 
 
 class Arrangements:

@@ -206,7 +206,7 @@ class Adopt(Action):
         """The script as it is. Raises Denied when somebody else could change it."""
         path = os.path.realpath(posixpath.join(self.ports.project().folder, args.folder or ".", args.path))
         try:
-            found = os.stat(path)
+            found = Path(path).stat()
         except FileNotFoundError:
             msg = f"there is no {path}"
             raise NotFound(msg, code="path.unknown") from None

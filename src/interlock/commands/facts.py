@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from interlock.commands.binary import resolve_binary
 from interlock.commands.library import Library
@@ -135,7 +135,7 @@ class Surroundings:
         return operation
 
     def _inside(self, real: str, roots: tuple[str, ...]) -> bool:
-        places = (os.path.realpath(os.path.join(self._project.folder, root)) for root in roots)
+        places = (os.path.realpath(Path(self._project.folder, root)) for root in roots)
         return any(PurePosixPath(real).is_relative_to(place) for place in places)
 
     def _touched(self, operation: Operation, folder: str, context: ProgramContext) -> list[Target]:

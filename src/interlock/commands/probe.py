@@ -19,7 +19,7 @@ def holds(probe: Probe, binary: str, folder: str, environment: Mapping[str, str]
     Raises: Transient when it does not answer in time or cannot be started.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - a program of the library, by absolute path, without a shell
+        done = subprocess.run(
             probe.argv,
             executable=binary,
             cwd=folder,

@@ -74,7 +74,7 @@ class Action(ABC):
     def __init__(self, ports: Ports) -> None:
         self.ports = ports
 
-    def read_facts(self, args: Any) -> JsonObject:  # noqa: ARG002, ANN401 - the default reads nothing
+    def read_facts(self, args: Any) -> JsonObject:  # noqa: ARG002 - the default reads nothing
         """Look at the world through ports. Raises Invalid, NotFound, Transient: each of them is a refusal."""
         return {}
 

@@ -108,9 +108,13 @@ class TargetResolver(Protocol):
 class Resolvers(Protocol):
     """All resolvers behind one face."""
 
-    def resolve(self, kind: str, name: str, context: JsonObject) -> tuple[Target, ...]: ...
+    def resolve(self, kind: str, name: str, context: JsonObject) -> tuple[Target, ...]:
+        """As `TargetResolver.resolve`; raises Invalid for a kind that nobody resolves."""
+        ...
 
-    def pulled_along(self, target: Target, operation: str, context: JsonObject) -> tuple[Target, ...]: ...
+    def pulled_along(self, target: Target, operation: str, context: JsonObject) -> tuple[Target, ...]:
+        """As `TargetResolver.pulled_along`."""
+        ...
 
 
 class ProgramContext(Frozen):

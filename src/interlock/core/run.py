@@ -76,7 +76,8 @@ def require_transition(old: RunState, new: RunState) -> None:
 class Run(Frozen):
     """An ask and all that became of it; people call it by `number`.
 
-    `state_reason` says in one sentence why it is where it is, `state_code` the same in a word for programs. `owner`, `fence` and `lease_until` belong to the worker
+    `state_reason` says in one sentence why it is where it is, `state_code` the same in a word for programs. `owner`,
+    `fence` and `lease_until` belong to the worker
     that runs it: the fence rises with each claim, and every write names it.
     """
 

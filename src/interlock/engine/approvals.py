@@ -13,9 +13,10 @@ from interlock.core.evidence import Chain, EvidenceKind
 from interlock.core.project import Limits
 from interlock.core.run import Run, RunState
 from interlock.engine.db import Database
+from interlock.engine.record import verdict_data
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore, event_of
-from interlock.engine.submit import Door, verdict_data
+from interlock.engine.submit import Door
 from interlock.lib.clock import Clock
 
 EXPIRED_AT_ONCE = 100
@@ -48,6 +49,7 @@ class Approvals:
         The asker may confirm his own ask where policy leaves that to him, and may always say no; he never approves it.
 
         Returns: the Run as it is now, and what is still asked for.
+
         Raises:
             NotFound: No such Run.
             Denied: Not a person, or nobody asked for this person's word.
@@ -98,7 +100,7 @@ class Approvals:
                 )
             elif decision.outcome == "permit":
                 state, told, code = RunState.QUEUED, None, None
-            await self._store.move(connection, run, state, told, code, tuple(added), tuple(events))
+            await self._store.move(connection, run, state, told, code, rows=tuple(added), events=tuple(events))
         self._signals.moved(number)
         return await self._store.by_number(number), left
 
@@ -117,7 +119,9 @@ class Approvals:
                     {"state": "expired", "reason": reason, "code": "run.expired"},
                 )
                 event = event_of(number, "run.expired", run.actor, run.action)
-                await self._store.move(connection, run, RunState.EXPIRED, reason, "run.expired", (closed,), (event,))
+                await self._store.move(
+                    connection, run, RunState.EXPIRED, reason, "run.expired", rows=(closed,), events=(event,)
+                )
             self._signals.moved(number)
         return len(numbers)
 

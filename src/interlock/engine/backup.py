@@ -102,7 +102,7 @@ def _read_manifest(path: Path, archive: Path) -> JsonObject:
         msg = f"{archive} has no manifest: it is not a backup of Interlock"
         raise Invalid(msg, code="backup.no_manifest")
     try:
-        manifest: JsonObject = json.loads(path.read_text(encoding="utf-8"))
+        manifest: JsonObject | list[str] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         msg = f"the manifest of {archive} is damaged"
         raise Invalid(msg, code="backup.no_manifest") from error
@@ -130,7 +130,7 @@ def _add(tar: tarfile.TarFile, source: Path, name: str) -> str:
         member = tarfile.TarInfo(name)
         member.size, member.mode = os.fstat(file.fileno()).st_size, 0o600
         reader = _Hashing(file)
-        tar.addfile(member, reader)  # type: ignore[arg-type]
+        tar.addfile(member, reader)
         return reader.digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Iterable
@@ -59,7 +60,7 @@ class Catalog:
         try:
             return self._actions[name]
         except KeyError:
-            near = [known for known in self.names if name.split(".")[0] in known][:NEAREST_SHOWN]
+            near = [known for known in self.names if name.split(".", maxsplit=1)[0] in known][:NEAREST_SHOWN]
             fix = f"did you mean {', '.join(near)}?" if near else "interlock actions"
             msg = f"there is no action {name!r}"
             raise NotFound(msg, code="action.unknown", fix=fix) from None

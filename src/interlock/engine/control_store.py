@@ -19,7 +19,8 @@ class ControlStore:
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 """insert into change_freeze (scope, pattern, reason, set_by, until, run)
-                   values (%(scope)s, %(pattern)s, %(reason)s, %(by)s, now() + make_interval(mins => %(minutes)s), %(run)s)
+                   values (%(scope)s, %(pattern)s, %(reason)s, %(by)s,
+                           now() + make_interval(mins => %(minutes)s), %(run)s)
                    on conflict (run, scope, pattern) do nothing""",
                 {**order, "by": by, "run": run},
             )

@@ -183,7 +183,7 @@ def _refuse_newer(table: object, connection: object, script: ScriptDirectory) ->
     known = {revision.revision for revision in script.walk_revisions()}
     unknown = sorted(found - known)
     if unknown:
-        msg = f"the database is at schema {unknown[0]}, which this program does not know: it was made by a newer Interlock"
+        msg = f"the database is at schema {unknown[0]}, which this program does not know: a newer Interlock made it"
         raise Permanent(
             msg, code="database.newer", fix="run the newer version, or restore the backup made before the upgrade"
         )

@@ -141,7 +141,7 @@ class Execution:
             return None
         return Ending(
             RunState.UNRESOLVED,
-            f"the worker died while step {open_.step + 1} ({step.summary}) was under way; it may not be repeated blindly",
+            f"the worker died during step {open_.step + 1} ({step.summary}), which may not be repeated blindly",
             "step.interrupted",
         )
 
@@ -270,7 +270,7 @@ class Execution:
             touched = isinstance(error, Permanent)
             doubt = touched and step.changes and not step.repeatable and step.undo is None
             return _StepEnd(ok=False, reason=error.message, code=error.code, touched=touched, doubt=doubt)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a bug of an action: loud, recorded, not retried
             return self._bug(error, step, index)
         return await self._performed(step, index, direction, result, context)
 
@@ -293,7 +293,7 @@ class Execution:
                 return _StepEnd(
                     ok=False, reason=f"the check could not be made: {error.message}", code=error.code, doubt=True
                 )
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 return self._bug(error, step, index)
             self._add(EvidenceKind.CHECKED, _report(index, checked))
             if not checked.ok:
@@ -336,7 +336,7 @@ class Execution:
     def _add(self, kind: EvidenceKind, data: JsonObject) -> None:
         self._pending.append(self._chain.extend(kind, self._services.clock.now(), data))
 
-    def _event(self, kind: str, **data: Any) -> Event:  # noqa: ANN401 - JSON values
+    def _event(self, kind: str, **data: Any) -> Event:
         return event_of(self._run.number, kind, self._run.actor, self._run.action, **data)
 
     async def _flush(self, *events: Event, use_approvals: bool = False) -> None:

@@ -13,9 +13,13 @@ from interlock.lib.clock import Clock
 class LeasedProcess(Protocol):
     """A process tree that dies when its lease is not renewed."""
 
-    def renew(self, deadline: float) -> None: ...
+    def renew(self, deadline: float) -> None:
+        """Live until `deadline`, on the clock that counts through suspend."""
+        ...
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        """End now."""
+        ...
 
 
 class Hold:

@@ -28,7 +28,7 @@ def start_time_ticks(pid: int) -> int | None:
 
 
 def process_identity() -> JsonObject:
-    """This process, as evidence names it."""
+    """The calling process, as evidence names it."""
     pid = os.getpid()
     return {"host": socket.gethostname(), "boot": boot_id(), "pid": pid, "start": start_time_ticks(pid)}
 

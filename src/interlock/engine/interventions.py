@@ -11,10 +11,11 @@ from interlock.core.evidence import Chain, EvidenceKind
 from interlock.core.run import Run, RunState
 from interlock.engine.db import Database
 from interlock.engine.progress import read_progress
+from interlock.engine.proposal import Proposal
 from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore, event_of
-from interlock.engine.submit import Door, Proposal
+from interlock.engine.submit import Door
 from interlock.lib.clock import Clock
 
 Resolution = Literal["repeat", "skip", "undo"]
@@ -61,7 +62,7 @@ class Interventions:
                     EvidenceKind.CLOSED, now, {"state": "cancelled", "reason": told, "code": "run.cancelled"}
                 )
                 await self._store.move(
-                    connection, run, RunState.CANCELLED, told, "run.cancelled", (noted, closed), (event,)
+                    connection, run, RunState.CANCELLED, told, "run.cancelled", rows=(noted, closed), events=(event,)
                 )
             elif run.state is RunState.QUEUED:
                 await self._store.request_cancel(connection, number, actor.id)
@@ -122,7 +123,7 @@ class Interventions:
             )
             event = event_of(number, "run.resolved", run.actor, run.action, by=actor.id, resolution=resolution)
             told = f"{actor.id} chose to {resolution} step {index + 1}"
-            await self._store.move(connection, run, RunState.QUEUED, told, None, (noted,), (event,))
+            await self._store.move(connection, run, RunState.QUEUED, told, None, rows=(noted,), events=(event,))
         self._signals.moved(number)
         return await self._store.by_number(number)
 

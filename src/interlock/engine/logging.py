@@ -15,7 +15,7 @@ FIELD_CHARACTERS_MAX = 4000
 
 
 def configure_logging(redactor: Redactor, level: int = logging.INFO) -> None:
-    """Every line has `event` (a constant name), `level`, `at` and its fields; text that looks like a secret is blotted."""
+    """Every line has `event` (a constant name), `level`, `at` and its fields; what looks like a secret is blotted."""
 
     def clean(_logger: object, _name: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {

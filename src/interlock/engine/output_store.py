@@ -13,9 +13,13 @@ PIECES_MAX = 20_000
 class Cipher(Protocol):
     """Seals pieces of output for the disk."""
 
-    def seal(self, body: bytes) -> bytes: ...
+    def seal(self, body: bytes) -> bytes:
+        """Encrypt."""
+        ...
 
-    def open(self, body: bytes) -> bytes: ...
+    def open(self, body: bytes) -> bytes:
+        """Decrypt. Raises Permanent when it was changed."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Planner:
                 )
 
 
-def validate(model: type[Frozen], args: JsonObject, where: str) -> Any:  # noqa: ANN401 - an instance of `model`
+def validate(model: type[Frozen], args: JsonObject, where: str) -> Any:
     """Validate strictly: no coercion, no unknown names.
 
     Raises: Invalid, naming each place that is wrong; never the value, which may be a secret.

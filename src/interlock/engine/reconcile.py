@@ -1,4 +1,4 @@
-"""What runs on a timer: sealing, expiry, output, orphans and retention; each may run at any moment, any number of times."""
+"""What runs on a timer: sealing, expiry, output, orphans and retention; each may run at any moment."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Reconcilers:
     def __init__(
         self,
         database: Database,
+        *,
         approvals: Approvals,
         outputs: Outputs,
         blobs: FileBlobs,
@@ -118,7 +119,7 @@ class Reconcilers:
                 log.warning("reconcile.failed", work=name, reason=error.message)
                 self._troubles[name] = error
             except InterlockError as error:
-                log.error("reconcile.refused", work=name, reason=error.message, fix=error.fix)
+                log.warning("reconcile.refused", work=name, reason=error.message, fix=error.fix)
                 self._troubles[name] = error
             except Exception as error:
                 log.exception("reconcile.bug", work=name)

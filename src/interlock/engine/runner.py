@@ -45,12 +45,12 @@ class Runner:
     def __init__(
         self,
         database: Database,
+        *,
         store: RunStore,
         services: Services,
         signals: Signals,
         worker: JsonObject,
         limits: WorkerLimits,
-        threads: ThreadPoolExecutor,
     ) -> None:
         self._database = database
         self._store = store
@@ -59,7 +59,6 @@ class Runner:
         self._worker = worker
         self.owner = owner_of(worker)
         self.limits = limits
-        self._threads = threads
         self._free = limits.slots
         self._holds: dict[int, Hold] = {}
         self._wake = asyncio.Semaphore(0)
@@ -173,7 +172,7 @@ class Runner:
                 continue
             asked_at = self._services.clock.monotonic()
             try:
-                renewals = await self._store.renew(self.owner)
+                renewals = await self._store.renew(self.owner, list(self._holds))
             except Transient as error:
                 log.warning("beat.failed", reason=error.message)
                 continue
@@ -191,11 +190,14 @@ class Runner:
         while True:
             try:
                 dead = [owner for owner in await self._store.owners() if is_dead(owner, self._worker)]
-                await self._fill_slots(partial(self._store.take_over, self.owner, dead))
+                await self._fill_slots(partial(self._take_over, dead))
             except Transient as error:
                 log.warning("sweep.failed", reason=error.message)
             self.poke()
             await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _take_over(self, dead: list[str]) -> Run | None:
+        return await self._store.take_over(self.owner, dead, list(self._holds))
 
     async def _listen_forever(self) -> None:
         """One slot is woken for each notification; a lost listener is made again, and the sweep covers the gap."""
@@ -211,7 +213,7 @@ class Runner:
 def in_threads(threads: ThreadPoolExecutor) -> Callable[[Callable[[], Any]], Any]:
     """Runs plain functions of Actions in a bounded pool."""
 
-    async def run(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - hands on what the function returns
+    async def run(call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(threads, partial(call))
 
     return run

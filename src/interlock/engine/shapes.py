@@ -8,7 +8,7 @@ from interlock.core.decision import Decision
 from interlock.core.model import JsonObject
 from interlock.core.plan import Plan, Step
 from interlock.core.run import Run
-from interlock.engine.submit import Proposal
+from interlock.engine.proposal import Proposal
 from interlock.lib.clock import rfc3339
 
 PREVIEW_CHARACTERS = 64 * 1024

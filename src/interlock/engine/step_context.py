@@ -102,10 +102,10 @@ class LiveContexts:
         for worker in workers:
             require_dead(worker, self._here)
 
-    def wait_for(self, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - hands on what the coroutine returns
+    def wait_for(self, work: Awaitable[Any]) -> Any:
         """Run a coroutine on the engine's loop from a step's thread."""
 
-        async def run() -> Any:  # noqa: ANN401
+        async def run() -> Any:
             return await work
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(BRIDGE_SECONDS)

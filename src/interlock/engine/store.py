@@ -17,11 +17,12 @@ from interlock.core.evidence import Evidence, EvidenceKind
 from interlock.core.freeze import Freeze
 from interlock.core.model import JsonObject
 from interlock.core.plan import Plan
-from interlock.core.run import OPEN_STATES, Run, RunState, require_transition
+from interlock.core.run import Run, RunState, require_transition
 from interlock.engine.db import Connection, Database
 
-RUN_COLUMNS = """number, state, state_reason, state_code, actor, action, plan, digest, decision, key, reason, created_at, due_at,
-    expires_at, closed_at, cancelled_by, undo_of, retry_of, owner, fence, lease_until, timeout_seconds"""
+RUN_COLUMNS = """number, state, state_reason, state_code, actor, action, plan, digest, decision, key, reason,
+    created_at, due_at, expires_at, closed_at, cancelled_by, undo_of, retry_of, owner, fence, lease_until,
+    timeout_seconds"""
 
 UNCAPPED = 1_000_000
 LEASE_SECONDS = 10.0
@@ -42,7 +43,7 @@ _TRAIL = """
                as h (kind, labels, data))"""
 
 
-class LeaseLost(Exception):  # noqa: N818 - a signal between worker and store, never shown to anybody
+class LeaseLost(Exception):
     """Somebody else holds this Run now: whoever gets this must stop at once and write nothing more."""
 
 
@@ -242,11 +243,17 @@ class RunStore:
             return None
         return _run(row) if row else None
 
-    async def take_over(self, owner: str, dead_owners: list[str]) -> Run | None:
-        """Take a running Run whose lease ended, or whose owner is known to be dead; the fence rises."""
+    async def take_over(self, owner: str, dead_owners: list[str], held: list[int]) -> Run | None:
+        """Take a running Run whose lease ended, or whose owner is known to be dead; the fence rises.
+
+        `held` are those this worker is performing itself. A Run of its own that it does not perform is one whose
+        claim was committed although the answer was lost.
+        """
         async with self._database.connection() as connection:
             row = await (
-                await connection.execute(_TAKE_OVER, {"owner": owner, "lease": LEASE_SECONDS, "dead": dead_owners})
+                await connection.execute(
+                    _TAKE_OVER, {"owner": owner, "lease": LEASE_SECONDS, "dead": dead_owners, "held": held}
+                )
             ).fetchone()
         return _run(row) if row else None
 
@@ -256,14 +263,15 @@ class RunStore:
             rows = await (await connection.execute("select distinct owner from run where state = 'running'")).fetchall()
         return [row["owner"] for row in rows]
 
-    async def renew(self, owner: str) -> list[Renewal]:
-        """Make every lease of this owner longer."""
+    async def renew(self, owner: str, numbers: list[int]) -> list[Renewal]:
+        """Make the leases of these Runs longer, as far as they are still this owner's."""
         async with self._database.connection() as connection:
             rows = await (
                 await connection.execute(
                     """update run set lease_until = now() + make_interval(secs => %s)
-                       where owner = %s and state = 'running' returning number, fence, cancelled_by""",
-                    (LEASE_SECONDS, owner),
+                       where owner = %s and state = 'running' and number = any(%s)
+                       returning number, fence, cancelled_by""",
+                    (LEASE_SECONDS, owner, numbers),
                 )
             ).fetchall()
         return [Renewal(**row) for row in rows]
@@ -326,6 +334,7 @@ class RunStore:
         state: RunState,
         reason: str | None,
         code: str | None,
+        *,
         rows: tuple[Evidence, ...],
         events: tuple[Event, ...],
     ) -> None:
@@ -465,7 +474,7 @@ def _new_run_parameters(new: NewRun) -> dict[str, Any]:
     }
 
 
-def event_of(run_number: int, kind: str, actor: Actor, action: str, **data: Any) -> Event:  # noqa: ANN401 - JSON values
+def event_of(run_number: int, kind: str, actor: Actor, action: str, **data: Any) -> Event:
     """The event that tells of a Run's change of state."""
     body: JsonObject = {"run": run_number, **data}
     return Event(kind=kind, labels={"action": action, "actor": actor.id, "actor_kind": actor.kind}, data=body)
@@ -495,10 +504,12 @@ with free as (
         and not exists (select 1 from run_target where target = any(%(slots)s::text[]))
         and (select count(*) from run where state = 'running' and actor_id = %(actor_id)s) < %(cap_actor)s
         and (select count(*) from run where state = 'running' and action = %(action)s) < %(cap_action)s as claimed),
-    held as (insert into run (number, state, state_reason, state_code, actor, actor_id, action, summary, risk, changes, plan, digest,
-            decision, targets, key, ask_digest, reason, expires_at, closed_at, undo_of, retry_of, owner, fence,
+    held as (insert into run (number, state, state_reason, state_code, actor, actor_id, action, summary, risk,
+            changes, plan, digest, decision, targets, key, ask_digest, reason, expires_at, closed_at, undo_of,
+            retry_of, owner, fence,
             lease_until, timeout_seconds)
-        select %(number)s, case when claimed then 'running' else %(state)s end, %(state_reason)s, %(state_code)s, %(actor)s::jsonb,
+        select %(number)s, case when claimed then 'running' else %(state)s end, %(state_reason)s, %(state_code)s,
+            %(actor)s::jsonb,
             %(actor_id)s, %(action)s, %(summary)s, %(risk)s, %(changes)s, %(plan)s::jsonb, %(digest)s,
             %(decision)s::jsonb, %(targets)s::text[], %(key)s, %(ask_digest)s, %(reason)s,
             now() + make_interval(secs => %(expires)s), case when %(final)s then now() end, %(undo_of)s, %(retry_of)s,
@@ -541,7 +552,8 @@ returning """ + ", ".join(f"run.{column.strip()}" for column in RUN_COLUMNS.spli
 _TAKE_OVER = """
 with head as (
     select number from run
-    where state = 'running' and owner <> %(owner)s and (lease_until < now() or owner = any(%(dead)s::text[]))
+    where state = 'running' and (lease_until < now() or owner = any(%(dead)s::text[]))
+        and number <> all (%(held)s::bigint[])
     order by number limit 1 for update skip locked)
 update run set owner = %(owner)s, fence = fence + 1, lease_until = now() + make_interval(secs => %(lease)s)
 from head where run.number = head.number
@@ -558,7 +570,8 @@ select number from held
 """
 
 _LEAVE = f"""
-with held as (update run set state = %(state)s, state_reason = %(reason)s, state_code = %(code)s, owner = null, lease_until = null,
+with held as (update run set state = %(state)s, state_reason = %(reason)s, state_code = %(code)s,
+        owner = null, lease_until = null,
         closed_at = case when %(final)s then now() end
     where number = %(number)s and owner = %(owner)s and fence = %(fence)s and state = 'running'
     returning number),

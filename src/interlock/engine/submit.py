@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-
-import structlog
 
 from interlock.core.actor import Actor
 from interlock.core.approval import Approval
 from interlock.core.ask import Ask
 from interlock.core.decision import Decision
 from interlock.core.errors import Conflict, Denied, InterlockError, Stale, Transient
-from interlock.core.event import Event
-from interlock.core.evidence import Chain, Evidence, EvidenceKind
 from interlock.core.freeze import Freeze
-from interlock.core.model import JsonObject
 from interlock.core.plan import Plan
 from interlock.core.project import Limits
 from interlock.core.run import Run, RunState
@@ -26,32 +20,16 @@ from interlock.engine.hold import Hold
 from interlock.engine.planner import Planner
 from interlock.engine.policy import Judge
 from interlock.engine.policy_request import DecisionContext
+from interlock.engine.proposal import Proposal
+from interlock.engine.record import first_events, first_rows, new_run, reason_of
 from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals
-from interlock.engine.store import NewRun, Prelude, RunStore, event_of
-from interlock.lib.canonical import digest_of
+from interlock.engine.store import Prelude, RunStore
 from interlock.lib.clock import Clock
 
-log = structlog.get_logger()
-
-TARGETS_SHOWN = 50
 WAIT_LOOK_SECONDS = 1.0
 CONTROL_PREFIX = "interlock."
 """Actions that steer Interlock itself are not held up by the freezes they are there to lift."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A plan and what would become of it; nothing was recorded and nothing was done."""
-
-    plan: Plan
-    digest: str
-    decision: Decision
-
-    @property
-    def needs_only_asker(self) -> bool:
-        """Whether nobody but the asker himself has to say yes."""
-        return not any(requirement.approvals for requirement in self.decision.requirements)
 
 
 class Door:
@@ -116,16 +94,16 @@ class Door:
         self._refuse_again(prelude, limits)
         confirmations = self._confirmations(actor, ask, digest, prelude)
         decision = self._decide(actor, plan, prelude.number or 0, prelude.freezes, confirmations)
+        proposal = Proposal(plan, digest, decision)
         if decision.outcome == "forbid":
             if prelude.policy_refused is not None:
                 return await self._store.by_number(prelude.policy_refused)
-            return await self._record(actor, ask, plan, decision, prelude, (), RunState.DENIED)
+            return await self._record(actor, ask, proposal, prelude, ())
         waits = decision.outcome == "needs_approval"
         if not ask.confirmed and (plan.changes or waits):
-            return Proposal(plan, digest, decision)
+            return proposal
         self._refuse_excess(actor, prelude, limits, waits=waits)
-        state = RunState.WAITING if waits else RunState.QUEUED
-        return await self._record(actor, ask, plan, decision, prelude, confirmations, state)
+        return await self._record(actor, ask, proposal, prelude, confirmations)
 
     async def recheck(self, hold: Hold) -> Ending | None:
         """Plan and decide again before the first effect of a Run that waited; None: it may go on."""
@@ -141,7 +119,7 @@ class Door:
                 raise
             return Ending(RunState.STALE, f"the plan can no longer be made: {error.message}", error.code)
         if decision.outcome == "forbid":
-            return Ending(RunState.DENIED, _reason_of(decision), "denied.policy")
+            return Ending(RunState.DENIED, reason_of(decision), "denied.policy")
         if decision.outcome == "needs_approval":
             return Ending(RunState.STALE, "its approvals no longer meet what policy asks for", "approval.missing")
         return None
@@ -237,49 +215,23 @@ class Door:
             )
 
     async def _record(
-        self,
-        actor: Actor,
-        ask: Ask,
-        plan: Plan,
-        decision: Decision,
-        prelude: Prelude,
-        approvals: tuple[Approval, ...],
-        state: RunState,
+        self, actor: Actor, ask: Ask, proposal: Proposal, prelude: Prelude, approvals: tuple[Approval, ...]
     ) -> Run:
+        """Write everything about the ask in one transaction; when it was claimed there and then, perform it."""
         if prelude.number is None:
             msg = "a Run is recorded only under a number that was taken for it"
             raise RuntimeError(msg)
-        limits = self._limits()
-        digest = plan.digest
-        reason = _reason_of(decision) if state is not RunState.QUEUED else None
-        rows = self._first_rows(prelude.number, actor, ask, plan, decision, approvals, state)
-        new = NewRun(
-            number=prelude.number,
-            state=state,
-            state_reason=reason,
-            state_code="denied.policy" if state is RunState.DENIED else None,
-            actor=actor,
-            plan=plan,
-            digest=digest,
-            decision=decision,
-            ask_digest=ask.ask_digest,
-            key=ask.key,
-            reason=ask.reason,
-            expires_seconds=limits.approval_expires_minutes * 60.0 if state is RunState.WAITING else None,
-            undo_of=ask.undo_of,
-            retry_of=ask.retry_of,
-            timeout_seconds=ask.timeout_seconds or limits.run_timeout_seconds,
-        )
-        events = tuple(self._events(new))
+        new = new_run(prelude.number, actor, ask, proposal, self._limits())
+        rows = first_rows(new, approvals, self._clock.now())
         runner = self._runner
-        claim = runner is not None and state is RunState.QUEUED and runner.reserve()
+        claim = runner is not None and new.state is RunState.QUEUED and runner.reserve()
         asked_at = self._clock.monotonic()
         claimed = False
         try:
             recorded = await self._store.insert(
                 new,
                 rows,
-                events,
+                first_events(new),
                 approvals,
                 claim_for=runner.owner if runner is not None and claim else None,
                 caps=runner.limits.caps if runner is not None else None,
@@ -291,67 +243,3 @@ class Door:
         if runner is not None and claimed:
             runner.perform(recorded, recheck=False, asked_at=asked_at, rows=rows)
         return recorded
-
-    def _first_rows(
-        self,
-        number: int,
-        actor: Actor,
-        ask: Ask,
-        plan: Plan,
-        decision: Decision,
-        approvals: tuple[Approval, ...],
-        state: RunState,
-    ) -> tuple[Evidence, ...]:
-        now, chain = self._clock.now(), Chain(number)
-        asked: JsonObject = {
-            "actor": actor.id,
-            "on_behalf_of": actor.on_behalf_of,
-            "action": plan.action,
-            "args_digest": digest_of(plan.args),
-            "digest": plan.digest,
-            "summary": plan.summary[:500],
-            "targets": [target.key[:500] for target in plan.targets[:TARGETS_SHOWN]],
-            "key": ask.key,
-            "reason": ask.reason,
-            "undo_of": ask.undo_of,
-            "retry_of": ask.retry_of,
-        }
-        decided: JsonObject = {
-            "digest": plan.digest,
-            "outcome": decision.outcome,
-            "policies": [reason.policy for reason in decision.reasons],
-            "policy_set": decision.policy_set,
-            "decision_digest": digest_of(decision.model_dump(mode="json")),
-        }
-        rows = [chain.extend(EvidenceKind.ASKED, now, asked), chain.extend(EvidenceKind.DECIDED, now, decided)]
-        rows += [chain.extend(EvidenceKind.APPROVED, now, verdict_data(approval)) for approval in approvals]
-        if state is RunState.DENIED:
-            closed: JsonObject = {"state": state.value, "reason": _reason_of(decision), "code": "denied.policy"}
-            rows.append(chain.extend(EvidenceKind.CLOSED, now, closed))
-        return tuple(rows)
-
-    def _events(self, new: NewRun) -> list[Event]:
-        asked = event_of(new.number, "run.asked", new.actor, new.plan.action, risk=new.plan.risk)
-        if new.state is RunState.QUEUED:
-            return [asked]
-        kind = "run.denied" if new.state is RunState.DENIED else "run.waiting"
-        return [asked, event_of(new.number, kind, new.actor, new.plan.action, reason=new.state_reason)]
-
-
-def verdict_data(approval: Approval) -> JsonObject:
-    """A verdict, as evidence keeps it."""
-    return {
-        "approver": approval.approver,
-        "asker": approval.asker,
-        "digest": approval.digest,
-        "kind": approval.kind,
-        "verdict": approval.verdict,
-        "reason": approval.reason,
-        "expires_at": approval.expires_at.isoformat(),
-    }
-
-
-def _reason_of(decision: Decision) -> str:
-    """The reasons in one sentence."""
-    words = [reason.reason for reason in decision.reasons if reason.effect != "permit"]
-    return "; ".join(words) or "no policy permits it"

@@ -79,7 +79,8 @@ class ViewStore:
     async def approvals(self, number: int) -> list[dict[str, Any]]:
         """Every verdict on a Run, used or not."""
         return await self._rows(
-            "select approver, kind, verdict, reason, roles, at, used_at from approval where run = %(number)s order by id",
+            """select approver, kind, verdict, reason, roles, at, used_at from approval
+               where run = %(number)s order by id""",
             {"number": number},
         )
 

@@ -233,7 +233,7 @@ class People(DeskView):
     summary: ClassVar[str] = "The people and agents that interlock.yaml declares."
     Args: ClassVar[type[Frozen]] = Nothing
 
-    async def read(self, actor: Actor, args: Nothing) -> JsonObject:
+    async def read(self, actor: Actor, args: Nothing) -> JsonObject:  # noqa: ARG002
         """As declared, and who is asking."""
         project = self.desk.project()
         return {
@@ -282,7 +282,7 @@ class ViewDesk:
             msg = f"{actor.id} may not read {name}: {reasons}"
             raise Denied(msg, code="view.denied", fix="ask a person with the right")
 
-    async def read(self, actor: Actor, name: str, args: Any) -> JsonObject:  # noqa: ANN401 - validated arguments
+    async def read(self, actor: Actor, name: str, args: Any) -> JsonObject:
         """Raises Denied, NotFound, Invalid."""
         view = self.views[name]
         self.require(actor, name, view.discloses)

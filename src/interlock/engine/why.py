@@ -20,8 +20,7 @@ def explain_run(
     why: list[str] = []
     following: list[JsonObject] = []
     if run.state is RunState.WAITING:
-        for requirement in decision.requirements:
-            why.append(_asked_for(requirement, project, run))
+        why += [_asked_for(requirement, project, run) for requirement in decision.requirements]
         why += [f"{reason.reason} ({reason.policy})" for reason in decision.reasons if reason.effect != "permit"]
         if run.expires_at is not None:
             why.append(f"it expires at {run.expires_at:%Y-%m-%d %H:%M} UTC")

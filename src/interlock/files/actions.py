@@ -31,9 +31,7 @@ class _FileAction(Action):
     def _facts(self, asked: str) -> JsonObject:
         project = self.ports.project()
         (target,) = self.ports.resolvers.resolve("file", asked, {"folder": project.folder})
-        require_root(
-            target.id, tuple(os.path.realpath(os.path.join(project.folder, root)) for root in project.roots.write)
-        )
+        require_root(target.id, tuple(os.path.realpath(Path(project.folder, root)) for root in project.roots.write))
         if not Path(target.id).parent.is_dir():
             msg = f"there is no folder {Path(target.id).parent}"
             raise NotFound(msg, code="file.no_folder", fix="make the folder first")
@@ -102,7 +100,7 @@ class _FileAction(Action):
         return StepResult(ok=True, summary=f"{step.summary}: done", data=data)
 
     def check(self, step: Step, context: StepContext) -> StepResult:  # noqa: ARG002
-        """Read the file again: is it what the plan said?"""
+        """Read the file again and compare it with what the plan said."""
         path = str(step.params["path"])
         if step.verb == "write":
             wanted = hashlib.sha256(WriteArgs.model_validate(step.params["args"]).body).hexdigest()

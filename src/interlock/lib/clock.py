@@ -23,9 +23,11 @@ class SystemClock:
     """The machine's own clocks."""
 
     def now(self) -> datetime:
+        """The wall clock in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
+        """CLOCK_BOOTTIME in seconds."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

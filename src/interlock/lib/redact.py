@@ -22,8 +22,10 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("authorization header", r"(?i)\bauthorization:\s*(?:bearer|basic|token)\s+(?P<secret>[^\s\"']{6,})"),
     (
         "named secret",
-        r"(?i)\b[a-z0-9_.-]{0,40}(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|private[_-]?key)"
-        r"[\"']?\s*[=:]\s*[\"']?(?P<secret>(?!\*+|\[redacted\]|\$\{|true\b|false\b|null\b|none\b)[^\s\"',;&]{6,})",
+        (
+            r"(?i)\b[a-z0-9_.-]{0,40}(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|private[_-]?key)"
+            r"[\"']?\s*[=:]\s*[\"']?(?P<secret>(?!\*+|\[redacted\]|\$\{|true\b|false\b|null\b|none\b)[^\s\"',;&]{6,})"
+        ),
     ),
 )
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from interlock import __version__
 from interlock.bootstrap import Installation
@@ -29,9 +29,9 @@ from interlock.engine.planner import validate
 from interlock.engine.policy_explain import explain
 from interlock.engine.policy_load import PolicySet, read_layers
 from interlock.engine.policy_tables import TableReport, read_table_file, run_tables, table_files
+from interlock.engine.proposal import Proposal
 from interlock.engine.receipt import make_receipt
 from interlock.engine.shapes import proposal_json
-from interlock.engine.submit import Proposal
 from interlock.engine.views import DeskView
 from interlock.interfaces.local.protocol import PROTOCOL, PeerCredentials, decode_frame, encode_frame
 
@@ -290,10 +290,10 @@ class Methods:
         params: OutputParams = validate(OutputParams, call.params, "output")
         run = await self._on.store.by_number(params.run)
         self._on.views.require(call.actor, "output", run.plan.discloses)
-        total, seq, skip = 0, 0, 0
+        total, skip = 0, 0
         if params.tail_bytes is not None:
             skip = max(0, await self._on.outputs.size(params.run) - params.tail_bytes)
-        async for text, seq in self._pieces(params.run, seq, follow=params.follow):
+        async for text in self._pieces(params.run, follow=params.follow):
             raw = text.encode()
             kept = raw[skip:] if skip < len(raw) else b""
             skip = max(0, skip - len(raw))
@@ -354,7 +354,7 @@ class Methods:
         """Load the policies on disk without putting them in force."""
         validate(Nothing, call.params, "policy_check")
         found = await asyncio.to_thread(self._on.loader.load, self._on.project.read())
-        rules = [
+        rules: list[JsonValue] = [
             {
                 "id": name,
                 "layer": rule.layer,
@@ -372,10 +372,12 @@ class Methods:
         """Run the decision tables that lie beside the policies."""
         validate(Nothing, call.params, "policy_test")
         report = await asyncio.to_thread(self._test_policies)
-        failed = [{"file": row.file, "line": row.line, "name": row.name, "fault": row.fault} for row in report.failed]
+        failed: list[JsonValue] = [
+            {"file": row.file, "line": row.line, "name": row.name, "fault": row.fault} for row in report.failed
+        ]
         return {
             "passed": len(report.results) - len(failed),
-            "failed": list(failed),
+            "failed": failed,
             "uncovered": list(report.uncovered),
         }
 
@@ -446,14 +448,14 @@ class Methods:
         with tempfile.TemporaryDirectory(prefix="export-", dir=self._on.locations.state_folder) as folder:
             async with self._on.database.connection() as connection:
                 if params.run is not None:
-                    exported = await export_run(connection, self._on.key, params.run, Path(folder))
+                    exported = await export_run(connection, self._on.key, Path(folder), params.run)
                 else:
                     key = self._on.key.verifier
                     since = read_witness(params.since, key) if params.since is not None else None
                     exported = await export_log(connection, self._on.key, Path(folder), since=since)
             path = Path(exported.path)
-            await self._send_file(call, path)
-            return {"name": path.name, "bytes": path.stat().st_size, "sha256": exported.sha256}
+            size = await self._send_file(call, path)
+            return {"name": path.name, "bytes": size, "sha256": exported.sha256}
 
     async def receipt(self, call: Call) -> JsonObject:
         """A Run's evidence with its proof and a checkpoint."""
@@ -470,8 +472,8 @@ class Methods:
         with tempfile.TemporaryDirectory(prefix="backup-", dir=self._on.locations.state_folder) as folder:
             await call.progress(text="dumping the database")
             made = await asyncio.to_thread(write_backup, self._on.backup_parts(), Path(folder), self._on.clock.now())
-            await self._send_file(call, made.path)
-            return {"name": made.path.name, "bytes": made.path.stat().st_size, "sha256": made.sha256}
+            size = await self._send_file(call, made.path)
+            return {"name": made.path.name, "bytes": size, "sha256": made.sha256}
 
     async def stop(self, call: Call) -> JsonObject:
         """End the resident process; Runs that are under way are given back."""
@@ -485,10 +487,15 @@ class Methods:
             msg = "only a person with the account that runs Interlock may do that"
             raise Denied(msg, code="operator.only", fix="use sudo, or ask the operator of this machine")
 
-    async def _send_file(self, call: Call, path: Path) -> None:
-        with path.open("rb") as file:
+    async def _send_file(self, call: Call, path: Path) -> int:
+        """Send a file in pieces; returns its size in bytes."""
+        size = 0
+        file = await asyncio.to_thread(path.open, "rb")
+        with file:
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                size += len(chunk)
                 await call.progress(chunk=base64.b64encode(chunk).decode())
+        return size
 
     async def _outcome(self, call: Call, outcome: Run | Proposal, waiting: Waiting) -> JsonObject:
         if isinstance(outcome, Proposal):
@@ -498,19 +505,20 @@ class Methods:
             await call.progress(run=number, state=outcome.state.value)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(waiting.wait_seconds):
-                    async for text, _ in self._pieces(number, 0, follow=True):
+                    async for text in self._pieces(number, follow=True):
                         await call.progress(run=number, output=text)
         run = await self._on.door.wait(number, 0 if waiting.stream else waiting.wait_seconds)
         return {"run": await self._whole(run)}
 
-    async def _pieces(self, number: int, seq: int, *, follow: bool) -> AsyncIterator[tuple[str, int]]:
-        """The Run's output from behind piece `seq`; when following, until it comes to rest."""
+    async def _pieces(self, number: int, *, follow: bool) -> AsyncIterator[str]:
+        """The Run's output from its beginning; when following, until it comes to rest."""
+        seq = 0
         while True:
             run = await self._on.store.by_number(number)
             await self._on.output_log.flush(number)
             for piece in await self._on.outputs.read(number, seq):
                 seq = piece.seq
-                yield piece.text, seq
+                yield piece.text
             if not follow or run.state not in (RunState.QUEUED, RunState.RUNNING):
                 return
             await self._on.signals.wait(number, LOOK_SECONDS)
