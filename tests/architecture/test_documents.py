@@ -18,6 +18,7 @@ from interlock.engine.policy_facts import OwnParts
 from interlock.engine.policy_load import PolicyLoader, PolicySource, built_in_sources
 from interlock.engine.policy_tables import run_tables
 from interlock.engine.project_file import parse_project
+from interlock.interfaces.cli.app import MODULES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,3 +68,18 @@ def test_a_policy_example_is_valid_beside_the_preset(example: Example) -> None:
     further = PolicySource("further", "example.cedar", example.text)
     loaded = _loader().load_sources(Project(), (*built_in_sources("small-team"), further))
     assert set(re.findall(r'@id\("([^"]+)"\)', example.text)) <= set(loaded.rules)
+
+
+def test_every_verb_that_a_document_shows_exists() -> None:
+    """In code, whatever follows `interlock` and a space is a verb."""
+    verbs = {verb for words in MODULES.values() for verb in words}
+    shown = {
+        (path.name, verb)
+        for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+        for code in re.findall(
+            r"^```.*?^```|`[^`\n]+`", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+        )
+        for verb in re.findall(r"(?<![\w./-])interlock (?:--\S+ )*([a-z][a-z-]*)", code)
+    }
+    assert {(name, verb) for name, verb in shown if verb not in verbs} == set()
+    assert {verb for _, verb in shown} >= {"exec", "do", "approve", "undo", "audit"}
