@@ -280,7 +280,18 @@ def test_a_pinned_binary_runs_through_its_descriptor_and_inherits_no_other() -> 
     assert said.split() == [b"0", b"1", b"2", b"3"]
 
 
-def test_a_pinned_script_runs_and_finds_its_own_path(tmp_path: Path) -> None:
+def test_a_pinned_script_that_nobody_else_can_change_knows_where_it_lies(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    script = tmp_path / "report"
+    script.write_text('#!/bin/sh\ndirname "$0"\necho "$1"\n')
+    script.chmod(0o755)
+    digest = hashlib.sha256(script.read_bytes()).hexdigest()
+    said = output_of(spec(str(script), "report", "nightly", sha256=digest))
+    assert said.decode().splitlines() == [str(tmp_path), "nightly"]
+
+
+def test_a_pinned_script_in_a_folder_of_others_runs_through_what_was_hashed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
     script = tmp_path / "report"
     script.write_text('#!/bin/sh\nreadlink "$0"\necho "$1"\n')
     script.chmod(0o755)

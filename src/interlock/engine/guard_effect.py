@@ -17,6 +17,7 @@ else:
 EFFECT_BYTES_MAX = 16 * 1024 * 1024
 HEADER_FIELDS = 5
 FILE_TYPE_MASK, PLAIN_FILE = 0o170000, 0o100000  # inode(7); `stat` has names for them and takes a while to load
+GROUP_OR_OTHERS_WRITE = 0o022
 CLONE3_NUMBER = 435  # of the system call, on every architecture that Python is built for
 CLONE_INTO_CGROUP = 0x200000000
 
@@ -138,6 +139,18 @@ def changed_since(descriptor: int, found: os.stat_result) -> bool:
     )
 
 
+def is_out_of_reach(path: bytes, found: os.stat_result) -> bool:
+    """Whether `path` is the very file that was hashed, and only root and this account could put another in its place."""
+    named = os.lstat(path)
+    folder = os.stat(os.path.dirname(path) or b"/")  # noqa: PTH120  the guard does without pathlib
+    owners = {0, os.geteuid()}
+    return (
+        (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino)
+        and {found.st_uid, folder.st_uid} <= owners
+        and not (found.st_mode | folder.st_mode) & GROUP_OR_OTHERS_WRITE
+    )
+
+
 def reset_signals() -> None:
     """Every signal to its default and none blocked: Python ignores SIGPIPE, a nohup'ed worker SIGHUP."""
     for number in range(1, signal.NSIG):
@@ -172,10 +185,10 @@ def fork_into(cgroup: str | None) -> int:
 def become_effect(effect: Effect, deadline: float, guard_pipe: int) -> NoReturn:
     """Replace this process by the effect.
 
-    A pinned binary is executed through its descriptor, which exec closes. A pinned script is executed through its
-    descriptor too, which must stay open: its interpreter reads it as /dev/fd/N, so a script sees one descriptor more
-    than 0, 1 and 2, read-only, on itself. (`readlink /dev/fd/N` still gives the path; a sealed copy in memory would
-    not, and scripts that look for files beside themselves would break.)
+    A pinned binary is executed through its descriptor, which exec closes. A pinned script that nobody but root and this
+    account could change is executed by its path, because scripts ask `dirname "$0"` where they lie. Any other script
+    is executed through its descriptor, which must stay open: its interpreter reads it as /dev/fd/N, so it sees one
+    descriptor more than 0, 1 and 2, read-only, on itself.
 
     no_new_privs is not set: operations that need sudo are legitimate here.
 
@@ -195,11 +208,13 @@ def become_effect(effect: Effect, deadline: float, guard_pipe: int) -> NoReturn:
             announce_exec(deadline, guard_pipe)
             os.execve(effect.path, effect.argv, environment)  # noqa: S606  a shell is what must not be there
         descriptor, found = open_pinned(effect.path, effect.sha256)
-        os.set_inheritable(descriptor, os.pread(descriptor, 2, 0) == b"#!")
+        is_script = os.pread(descriptor, 2, 0) == b"#!"
+        by_path = is_script and is_out_of_reach(effect.path, found)
+        os.set_inheritable(descriptor, is_script and not by_path)
         if changed_since(descriptor, found):
             raise Refusal(DIGEST)
         announce_exec(deadline, guard_pipe)
-        os.execve(descriptor, effect.argv, environment)  # noqa: S606  as above
+        os.execve(effect.path if by_path else descriptor, effect.argv, environment)  # noqa: S606  as above
     except OSError as error:
         raise Refusal(EXEC, error.errno or 0) from None
 
