@@ -41,24 +41,6 @@ class Library:
         Raises:
             Invalid: A schema contradicts itself, or two programs share a name.
         """
-        compiled: dict[str, CompiledProgram] = {}
-        for program in programs:
-            try:
-                ready = compile_program(program)
-            except ValueError as error:
-                msg = f"program {program.program}: {error}"
-                raise Invalid(msg, code="program.schema", fix="mend the schema of that program") from error
-            for name in (program.program, *program.aliases):
-                if name in compiled:
-                    msg = f"the program {name} is described twice"
-                    raise Invalid(msg, code="program.schema", fix="remove or rename one of them")
-                compiled[name] = ready
-        if len(compiled) > PROGRAMS_MAX:
-            msg = f"{len(compiled)} programs are more than {PROGRAMS_MAX}"
-            raise Invalid(msg, code="program.schema", fix="remove some")
-        self._compiled = compiled
-        self._candidates = {name: ready.program.candidates(name) for name, ready in compiled.items()}
-        self._by_path = {path: name for name, paths in self._candidates.items() for path in paths}
         self._wrappers = wrappers
         self._wrapper_names = {name: item for item in wrappers.wrappers for name in item.names}
         self._wrapper_patterns = [
@@ -66,21 +48,43 @@ class Library:
         ]
         self._paths = paths
         self._open = frozenset(paths.open)
-        self._secret = [re.compile(fnmatch.translate(glob)) for glob in paths.secret]
+        self._secret = re.compile("|".join(fnmatch.translate(glob) for glob in paths.secret))
+        self._compiled: dict[str, CompiledProgram] = {}
+        self._by_path: dict[str, str] = {}
+        self._programs: dict[str, Program] = {}
+        for program in programs:
+            self._add(program)
+        self._candidates = {name: ready.program.candidates(name) for name, ready in self._compiled.items()}
         self.digest = digest_of(
             {
-                "programs": [self.programs[name].model_dump(mode="json") for name in sorted(self.programs)],
+                "programs": [self._programs[name].model_dump(mode="json") for name in sorted(self._programs)],
                 "wrappers": wrappers.model_dump(mode="json"),
                 "paths": paths.model_dump(mode="json"),
             }
         )
 
+    def _add(self, program: Program) -> None:
+        try:
+            ready = compile_program(program)
+        except ValueError as error:
+            raise _broken(program, str(error)) from error
+        if len(self._programs) >= PROGRAMS_MAX:
+            raise _broken(program, f"there are more than {PROGRAMS_MAX} programs")
+        self._programs[program.program] = program
+        for name in (program.program, *program.aliases):
+            if name in self._compiled:
+                raise _broken(program, f"the name {name} is taken")
+            if self._wrapper(name) is not None:
+                raise _broken(program, f"{name} runs other programs, so it can never be a known one")
+            self._compiled[name] = ready
+            for path in program.candidates(name):
+                if self._by_path.setdefault(path, name) != name:
+                    raise _broken(program, f"{path} already belongs to {self._by_path[path]}")
+
     @property
     def programs(self) -> Mapping[str, Program]:
         """Every program by its name, for help and the reference; aliases are not repeated."""
-        return MappingProxyType(
-            {name: ready.program for name, ready in self._compiled.items() if name == ready.program.program}
-        )
+        return MappingProxyType(self._programs)
 
     @property
     def wrappers(self) -> tuple[Wrapper, ...]:
@@ -89,7 +93,7 @@ class Library:
 
     def with_programs(self, programs: Iterable[Program]) -> Library:
         """A new library with these besides (adopted scripts, the project's own)."""
-        return Library((*self.programs.values(), *programs), self._wrappers, self._paths)
+        return Library((*self._programs.values(), *programs), self._wrappers, self._paths)
 
     def match(self, argv: Iterable[str]) -> Match:
         """Say what an argv is. Pure; some tens of microseconds.
@@ -104,15 +108,13 @@ class Library:
         compiled = self._compiled.get(known) if known is not None else None
         if known is None or compiled is None:
             return self._undescribed(asked)
-        answer = match_program(compiled, (known, *asked[1:]))
-        if not isinstance(answer, Operation):
-            return answer
         candidates = (name,) if "/" in name else self._candidates[known]
-        return self._with_path_rules(answer.model_copy(update={"path_candidates": candidates}))
+        answer = match_program(compiled, (known, *asked[1:]), candidates)
+        return self._with_path_rules(answer) if isinstance(answer, Operation) and answer.paths else answer
 
     def classify_path(self, real_path: str) -> PathClass:
         """How a resolved path may be read: `open` to everybody, `secret` to nobody at once, `rooted` in the roots."""
-        if any(pattern.fullmatch(real_path) for pattern in self._secret):
+        if self._secret.match(real_path):
             return "secret"
         return "open" if real_path in self._open else "rooted"
 
@@ -154,6 +156,11 @@ class Library:
             if reference.access != "write" and self.classify_path(posixpath.normpath(reference.text)) == "secret":
                 return operation.disclosing("secret")
         return operation
+
+
+def _broken(program: Program, why: str) -> Invalid:
+    msg = f"program {program.program}: {why}"
+    return Invalid(msg, code="program.schema", fix="mend the schema of that program")
 
 
 def require_plain(argv: tuple[str, ...]) -> None:

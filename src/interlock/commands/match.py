@@ -171,8 +171,7 @@ def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -
 def _check_names(compiled: CompiledForm) -> None:
     form = compiled.form
     names = {name for name, _ in compiled.positionals}
-    options = [source for rule in form.targets for source in rule.context.values()]
-    options += [spelling for group in form.requires for spelling in group]
+    options = [spelling for group in form.requires for spelling in group]
     options += list(form.defaults) + (list(form.follows) if isinstance(form.follows, tuple) else [])
     templates = [form.summary]
     templates += [rule.source for rule in form.targets if rule.source and rule.source.startswith("-")]
@@ -180,6 +179,7 @@ def _check_names(compiled: CompiledForm) -> None:
         templates += list(probe.argv) if probe else []
     used = [name for template in templates for name in placeholders(template)]
     used += [rule.source for rule in form.targets if rule.source]
+    used += [source for rule in form.targets for source in rule.context.values()]
     options += [name for name in used if name.startswith("-")]
     unknown = [name for name in options if compiled.known.find(name) is None]
     unknown += [name for name in used if not name.startswith("-") and name not in names]
@@ -217,11 +217,11 @@ def _add(own: dict[str, CompiledOption], option: CompiledOption) -> None:
         own[spelling] = option
 
 
-def match_program(compiled: CompiledProgram, argv: tuple[str, ...]) -> Match:
+def match_program(compiled: CompiledProgram, argv: tuple[str, ...], candidates: tuple[str, ...] = ()) -> Match:
     """Say what `argv` is, by this program's schema. Pure.
 
-    `argv[0]` is the program's name or an alias; characters and sizes were checked before. The `path_candidates` of the
-    answer are for the caller to fill in.
+    `argv[0]` is the program's name or an alias, `candidates` where its binary may lie; characters and sizes were
+    checked before.
     """
     program = compiled.program
     given: list[_Given] = []
@@ -234,7 +234,7 @@ def match_program(compiled: CompiledProgram, argv: tuple[str, ...]) -> Match:
         return _answer(program, _Mismatch(index - 1, node.refused, refused=True), node)
     for form in node.forms:
         try:
-            return _match_form(compiled, form, argv, index, list(given))
+            return _match_form(compiled, form, argv, index, list(given), candidates)
         except _Mismatch as mismatch:
             if mismatch.refused:
                 best = mismatch
@@ -281,7 +281,12 @@ def _option_of(table: Table, token: str) -> CompiledOption | None:
 
 
 def _match_form(
-    compiled: CompiledProgram, form: CompiledForm, argv: tuple[str, ...], begin: int, given: list[_Given]
+    compiled: CompiledProgram,
+    form: CompiledForm,
+    argv: tuple[str, ...],
+    begin: int,
+    given: list[_Given],
+    candidates: tuple[str, ...],
 ) -> Operation:
     index, count = begin, len(argv)
     loose: list[int] = []
@@ -304,7 +309,7 @@ def _match_form(
             index += 1
     _take_positionals(form, argv, loose, given, after_dashes=only_positionals)
     _require(form, given, count)
-    return _operation(compiled, form, argv, begin, given)
+    return _operation(compiled, form, argv, begin, given, candidates)
 
 
 def _take_option(
@@ -421,7 +426,12 @@ def _require(form: CompiledForm, given: list[_Given], count: int) -> None:
 
 
 def _operation(
-    ready: CompiledProgram, compiled: CompiledForm, argv: tuple[str, ...], begin: int, given: list[_Given]
+    ready: CompiledProgram,
+    compiled: CompiledForm,
+    argv: tuple[str, ...],
+    begin: int,
+    given: list[_Given],
+    candidates: tuple[str, ...],
 ) -> Operation:
     program, form = ready.program, compiled.form
     names = {item.name for item in given}
@@ -451,7 +461,7 @@ def _operation(
     return Operation(
         program=program.program,
         form=form.name,
-        path_candidates=(),
+        path_candidates=candidates,
         sha256=program.adopted.sha256 if program.adopted else None,
         argv=final,
         summary=_fill_text(form.summary, compiled, values),
@@ -483,9 +493,11 @@ def _values(name: str, compiled: CompiledForm, values: Mapping[str, list[str]]) 
 def _targets(compiled: CompiledForm, values: Mapping[str, list[str]]) -> tuple[TargetReference, ...]:
     found: list[TargetReference] = []
     for rule in compiled.form.targets:
-        context = {
-            word: texts[-1] for word, source in rule.context.items() if (texts := _values(source, compiled, values))
-        }
+        context = dict(rule.always)
+        for word, source in rule.context.items():
+            texts = _values(source, compiled, values)
+            if texts:
+                context[word] = " ".join(texts)
         names = [rule.name] if rule.name is not None else _values(rule.source or "", compiled, values)
         found.extend(TargetReference(kind=rule.kind, name=name, context=context) for name in names)
     return tuple(found)

@@ -93,13 +93,15 @@ class Undo(Frozen):
 class TargetRule(Frozen):
     """Which argument names a target. `source` (`from`) is a positional or option; `name` a fixed identity instead.
 
-    `context` maps a word the resolver understands (`namespace`) to the option that gives it.
+    `context` maps a word the resolver understands (`namespace`) to the argument that gives it; `always` adds fixed
+    words.
     """
 
     kind: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
     source: str | None = Field(default=None, alias="from")
     name: str | None = None
     context: dict[str, str] = {}
+    always: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _one_source(self) -> TargetRule:
