@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,22 +20,29 @@ from typing import IO, Any, cast
 import structlog
 
 from interlock.adapters.cedar import CedarEngine
+from interlock.adapters.docker import DockerTargets
+from interlock.adapters.files import FileTargets
+from interlock.adapters.kubernetes import KubernetesTargets
+from interlock.adapters.names import NamedTargets
 from interlock.adapters.postgres import EmbeddedPostgres
-from interlock.adapters.postgres_tools import run_external_tool
-from interlock.adapters.resolvers import make_resolvers
+from interlock.adapters.postgres_tools import connection_environment, run_external_tool
+from interlock.adapters.processes import ProcessTargets
+from interlock.adapters.repositories import RepositoryTargets
+from interlock.adapters.resolvers import ResolverSet
+from interlock.adapters.systemd import UnitTargets
 from interlock.core.action import Ports
-from interlock.core.errors import InterlockError, NotFound
+from interlock.core.errors import Conflict, InterlockError, NotFound
 from interlock.core.model import JsonObject
 from interlock.core.project import Project
 from interlock.core.run import Run
 from interlock.core.view import View
 from interlock.engine.approvals import Approvals
-from interlock.engine.backup import BackupParts
+from interlock.engine.backup import DATABASE, STATE_PARTS, BackupParts, unpack_backup
 from interlock.engine.blobs import FileBlobs
 from interlock.engine.catalog import Catalog, find_action_classes
 from interlock.engine.cipher import PieceCipher
 from interlock.engine.control_store import ControlStore
-from interlock.engine.db import Database, DatabaseAddress, migrate
+from interlock.engine.db import Database, DatabaseAddress, grant_rights, migrate
 from interlock.engine.execution import Services
 from interlock.engine.holds import Holds
 from interlock.engine.identity import process_identity
@@ -50,6 +59,7 @@ from interlock.engine.policy_load import PolicyBook, PolicyLoader
 from interlock.engine.project_file import load_project
 from interlock.engine.reconcile import Reconcilers
 from interlock.engine.runner import Runner, WorkerLimits, in_threads
+from interlock.engine.seal import after_restore
 from interlock.engine.signals import Signals
 from interlock.engine.step_context import LiveContexts
 from interlock.engine.store import Caps, RunStore
@@ -108,6 +118,69 @@ class LiveRecords:
     async def refresh(self) -> None:
         """Read the adopted programs anew."""
         self._adopted = await self._control.adopted()
+
+
+def restore(archive: Path, locations: Locations, database_url: str | None, owner_url: str | None) -> JsonObject:
+    """Put a backup in place of an installation that has no state yet; the resident process must not run.
+
+    What is there already is never overwritten: the caller moves it aside first.
+
+    Returns: the archive's manifest.
+    Raises: Invalid (no sound backup), Conflict (there is state already), Permanent or Transient from the database.
+    """
+    occupied = [path for path in (locations.state_folder / "keys", locations.state_folder / "blobs") if path.exists()]
+    if occupied:
+        msg = f"{locations.state_folder} holds an installation already"
+        fix = f"move it aside: mv {locations.state_folder} {locations.state_folder}.before"
+        raise Conflict(msg, code="restore.occupied", fix=fix)
+    locations.make_folders()
+    with tempfile.TemporaryDirectory(prefix="restore-", dir=locations.state_folder) as folder:
+        manifest = unpack_backup(archive, Path(folder))
+        address = _restore_database(Path(folder, DATABASE), locations, database_url, owner_url)
+        for part in STATE_PARTS:
+            if (source := Path(folder, "state", part)).is_dir():
+                _make_private(source)
+                source.rename(locations.state_folder / part)
+    asyncio.run(_after_restore(address))
+    return manifest
+
+
+def _restore_database(
+    dump: Path, locations: Locations, database_url: str | None, owner_url: str | None
+) -> DatabaseAddress:
+    arguments = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", "--dbname="]
+    if database_url is not None:
+        address = DatabaseAddress(app=database_url, owner=owner_url or database_url)
+        arguments[-1] += connection_environment(address.owner).get("PGDATABASE", "interlock")
+        with dump.open("rb") as body:
+            run_external_tool("pg_restore", arguments, address.owner, stdin=body)
+        return address
+    embedded = embedded_server(locations, lambda _: None)
+    endpoint = embedded.start()
+    arguments[-1] += endpoint.database
+    with dump.open("rb") as body:
+        embedded.run_tool("pg_restore", arguments, stdin=body)
+    return DatabaseAddress(app=endpoint.app_conninfo, owner=endpoint.owner_conninfo)
+
+
+async def _after_restore(address: DatabaseAddress) -> None:
+    """Bring the schema up to date, give the app role its rights again, and free what waited to be sealed."""
+    await grant_rights(address)
+    await migrate(address)
+    database = Database(DatabaseAddress(app=address.owner, owner=address.owner))
+    await database.open()
+    try:
+        async with database.connection() as connection:
+            await after_restore(connection)
+    finally:
+        await database.close()
+
+
+def _make_private(folder: Path) -> None:
+    """Folders 0700, files 0600."""
+    folder.chmod(0o700)
+    for path in folder.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 @dataclass(frozen=True)
@@ -251,7 +324,7 @@ async def _assemble(
     )
     book = PolicyBook(lambda: loader.load(project()), _alarm)
     judge = Judge(book, _alarm)
-    resolvers = make_resolvers(own={"interlock": (os.getpid(), *_server_pids(embedded))})
+    resolvers = _resolvers(locations, project, _own_parts(locations), embedded)
     catalog.connect(Ports(project, resolvers, clock, records, redactor, catalog.action))
     thread = in_threads(threads)
     door = Door(store, Planner(catalog.action, redactor, thread), judge, signals, clock, lambda: project().limits)
@@ -322,9 +395,29 @@ async def _assemble(
     )
 
 
-def _server_pids(embedded: EmbeddedPostgres | None) -> tuple[int, ...]:
-    pid = embedded.postmaster_pid if embedded is not None else None
-    return () if pid is None else (pid,)
+def _resolvers(
+    locations: Locations, project: ProjectSource, own: OwnParts, embedded: EmbeddedPostgres | None
+) -> ResolverSet:
+    """Every outside system whose names can be turned into identities."""
+
+    def own_pids() -> tuple[int, ...]:
+        server = embedded.postmaster_pid if embedded is not None else None
+        return (os.getpid(),) if server is None else (os.getpid(), server)
+
+    files = FileTargets(lambda: (*project().protected, *own.changed, *own.private))
+    processes = ProcessTargets(own_pids, (str(locations.state_folder), str(locations.runtime_folder)))
+    return ResolverSet(
+        (
+            files,
+            processes,
+            UnitTargets(),
+            DockerTargets(),
+            KubernetesTargets(),
+            NamedTargets(host_names=(socket.gethostname(), socket.getfqdn())),
+            RepositoryTargets(files.resolve),
+        ),
+        own_places=processes.own_places,
+    )
 
 
 def _troubles(book: PolicyBook, reconcilers: Reconcilers) -> list[JsonObject]:
@@ -414,4 +507,4 @@ async def serve(
         log.info("serve.stopping", running=installation.runner.running)
 
 
-__all__ = ["Installation", "embedded_server", "open_database", "open_installation", "serve"]
+__all__ = ["Installation", "embedded_server", "open_database", "open_installation", "restore", "serve"]

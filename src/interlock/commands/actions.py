@@ -172,7 +172,7 @@ class CommandExec(Action):
                 environment=self._environment(step),
                 folder=str(params["folder"]),
                 timeout_seconds=step.timeout_seconds,
-                sha256=params.get("sha256"),  # type: ignore[arg-type]
+                sha256=params.get("sha256"),
             )
         )
         return _result(step, result)

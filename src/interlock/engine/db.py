@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
+import psycopg.sql
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -41,6 +43,20 @@ class DatabaseAddress:
     def separated(self) -> bool:
         """Whether two roles guard the evidence."""
         return self.app != self.owner
+
+
+# What the app role may do. Evidence, leaves and checkpoints are only ever added to.
+GRANTS: tuple[LiteralString, ...] = (
+    "grant usage on schema public to {app}",
+    "grant usage on all sequences in schema public to {app}",
+    "grant select on all tables in schema public to {app}",
+    (
+        "grant insert on run, run_target, evidence, unsealed, leaf, checkpoint, approval, event, change_freeze,"
+        " adopted, output to {app}"
+    ),
+    "grant update on run, run_target, approval, change_freeze, adopted to {app}",
+    "grant delete on run_target, unsealed, event, output, adopted to {app}",
+)
 
 
 class Database:
@@ -148,7 +164,6 @@ def _migrate(address: DatabaseAddress) -> None:
     config = _alembic()
     script = ScriptDirectory.from_config(config)
     try:
-        app_user = psycopg.conninfo.conninfo_to_dict(address.app).get("user") if address.separated else None
         engine = create_engine(
             "postgresql+psycopg://", creator=lambda: psycopg.connect(address.owner), poolclass=pool.NullPool
         )
@@ -163,9 +178,10 @@ def _migrate(address: DatabaseAddress) -> None:
                 _refuse_newer(
                     connection.execute(text("select to_regclass('schema_version')")).scalar(), connection, script
                 )
-                config.attributes.update(connection=connection, app_user=app_user)
+                config.attributes.update(connection=connection)
                 command.upgrade(config, "head")
                 connection.commit()
+                _grant_rights(address)
             finally:
                 connection.rollback()
                 connection.execute(text(f"select pg_advisory_unlock({MIGRATION_LOCK})"))
@@ -173,6 +189,20 @@ def _migrate(address: DatabaseAddress) -> None:
     except psycopg.OperationalError as error:
         msg = f"the database does not answer: {_first_line(error)}"
         raise Transient(msg, code="database.unreachable", effect_sent=False) from error
+
+
+async def grant_rights(address: DatabaseAddress) -> None:
+    """Give the app role what it needs, where there are two roles; for a schema that came from a backup."""
+    await asyncio.to_thread(_grant_rights, address)
+
+
+def _grant_rights(address: DatabaseAddress) -> None:
+    if not address.separated:
+        return
+    user = str(psycopg.conninfo.conninfo_to_dict(address.app).get("user", ""))
+    with psycopg.connect(address.owner) as connection:
+        for grant in GRANTS:
+            connection.execute(psycopg.sql.SQL(grant).format(app=psycopg.sql.Identifier(user)))
 
 
 def _refuse_newer(table: object, connection: object, script: ScriptDirectory) -> None:

@@ -140,9 +140,9 @@ def changed_since(descriptor: int, found: os.stat_result) -> bool:
 
 
 def is_out_of_reach(path: bytes, found: os.stat_result) -> bool:
-    """Whether `path` is the very file that was hashed, and only root and this account could put another in its place."""
+    """Whether `path` is the file that was hashed, and only root and this account could put another in its place."""
     named = os.lstat(path)
-    folder = os.stat(os.path.dirname(path) or b"/")  # noqa: PTH120  the guard does without pathlib
+    folder = os.stat(os.path.dirname(path) or b"/")  # noqa: PTH116, PTH120  the guard does without pathlib
     owners = {0, os.geteuid()}
     return (
         (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino)

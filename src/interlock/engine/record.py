@@ -97,6 +97,7 @@ def verdict_data(approval: Approval) -> JsonObject:
 
 
 def reason_of(decision: Decision) -> str:
-    """The reasons in one sentence."""
-    words = [reason.reason for reason in decision.reasons if reason.effect != "permit"]
+    """The reasons in one sentence; what could be approved is not worth a word where something else forbids."""
+    hard = [reason.reason for reason in decision.reasons if reason.effect == "forbid"]
+    words = hard or [reason.reason for reason in decision.reasons if reason.effect != "permit"]
     return "; ".join(words) or "no policy permits it"

@@ -77,12 +77,7 @@ class _FileAction(Action):
     def perform(self, step: Step, context: StepContext) -> StepResult:
         """Replace the file, unless it already is as it should be; keep what was there."""
         path = str(step.params["path"])
-        if step.verb == "write":
-            wanted: bytes | None = WriteArgs.model_validate(step.params["args"]).body
-        else:
-            digest = str(step.params["digest"])
-            wanted = None if digest == ABSENT else context.blobs.get(digest)
-        after = ABSENT if wanted is None else hashlib.sha256(wanted).hexdigest()
+        after = self._wanted(step)
         before = read_file(path)
         if _digest(before) == after:
             return StepResult(ok=True, summary="it was so already", data={"path": path, "after": after})
@@ -92,22 +87,29 @@ class _FileAction(Action):
             raise Stale(msg, code="file.changed", fix="ask again to see the new plan")
         if before is not None:
             context.blobs.put(before.body)
-        if wanted is not None:
-            replace_file(path, wanted, before, context.hold)
+        if after != ABSENT:
+            replace_file(path, self._body(step, context), before, context.hold)
         elif before is not None:
             remove_file(path, before, context.hold)
         data: JsonObject = {"path": path, "before": _digest(before), "after": after}
         return StepResult(ok=True, summary=f"{step.summary}: done", data=data)
 
+    def _wanted(self, step: Step) -> str:
+        """The digest of what the file is to hold."""
+        if step.verb == "write":
+            return hashlib.sha256(WriteArgs.model_validate(step.params["args"]).body).hexdigest()
+        return str(step.params["digest"])
+
+    def _body(self, step: Step, context: StepContext) -> bytes:
+        if step.verb == "write":
+            return WriteArgs.model_validate(step.params["args"]).body
+        return context.blobs.get(str(step.params["digest"]))
+
     def check(self, step: Step, context: StepContext) -> StepResult:  # noqa: ARG002
         """Read the file again and compare it with what the plan said."""
         path = str(step.params["path"])
-        if step.verb == "write":
-            wanted = hashlib.sha256(WriteArgs.model_validate(step.params["args"]).body).hexdigest()
-        else:
-            wanted = str(step.params["digest"])
         found = _digest(read_file(path))
-        ok = found == wanted
+        ok = found == self._wanted(step)
         return StepResult(
             ok=ok, summary="the file is as planned" if ok else "the file is something else", data={"sha256": found}
         )
