@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ from interlock.adapters.repositories import RepositoryTargets
 from interlock.adapters.resolvers import ResolverSet
 from interlock.adapters.systemd import UnitTargets
 from interlock.core.action import Ports
-from interlock.core.errors import Conflict, InterlockError, NotFound
+from interlock.core.errors import Conflict, InterlockError
 from interlock.core.model import JsonObject
 from interlock.core.project import Project
-from interlock.core.run import Run
 from interlock.core.view import View
 from interlock.engine.approvals import Approvals
+from interlock.engine.arrangements import Arrangements
 from interlock.engine.backup import DATABASE, STATE_PARTS, BackupParts, unpack_backup
 from interlock.engine.blobs import FileBlobs
 from interlock.engine.catalog import Catalog, find_action_classes
@@ -58,6 +58,7 @@ from interlock.engine.policy_facts import OwnParts
 from interlock.engine.policy_load import PolicyBook, PolicyLoader
 from interlock.engine.project_file import load_project
 from interlock.engine.reconcile import Reconcilers
+from interlock.engine.records import LiveRecords
 from interlock.engine.runner import Runner, WorkerLimits, in_threads
 from interlock.engine.seal import after_restore
 from interlock.engine.signals import Signals
@@ -74,7 +75,6 @@ from interlock.settings import Locations
 
 log = structlog.get_logger()
 
-BRIDGE_SECONDS = 30.0
 THREADS_SPARE = 8
 
 
@@ -96,28 +96,6 @@ class ProjectSource:
 
     def __call__(self) -> Project:
         return self.current
-
-
-class LiveRecords:
-    """Reads Interlock's own tables for Actions, from their threads."""
-
-    def __init__(self, store: RunStore, control: ControlStore) -> None:
-        self._store = store
-        self._control = control
-        self._loop = asyncio.get_running_loop()
-        self._adopted: tuple[JsonObject, ...] = ()
-
-    def run(self, number: int) -> Run:
-        """Raises NotFound."""
-        return asyncio.run_coroutine_threadsafe(self._store.by_number(number), self._loop).result(BRIDGE_SECONDS)
-
-    def adopted(self) -> tuple[JsonObject, ...]:
-        """As of the last refresh, which every adoption brings about."""
-        return self._adopted
-
-    async def refresh(self) -> None:
-        """Read the adopted programs anew."""
-        self._adopted = await self._control.adopted()
 
 
 def restore(archive: Path, locations: Locations, database_url: str | None, owner_url: str | None) -> JsonObject:
@@ -426,46 +404,6 @@ def _troubles(book: PolicyBook, reconcilers: Reconcilers) -> list[JsonObject]:
     if book.trouble is not None:
         found.append(book.trouble)
     return [cast("JsonObject", error.to_json()) for error in found]
-
-
-class Arrangements:
-    """What an Action may have changed in Interlock's own tables, by name."""
-
-    def __init__(self, store: RunStore, control: ControlStore, records: LiveRecords, holds: Holds) -> None:
-        self._store = store
-        self._control = control
-        self._records = records
-        self._known: dict[str, Callable[[Run, JsonObject], Awaitable[JsonObject]]] = {
-            "freeze.set": self._set,
-            "freeze.lift": self._lift,
-            "program.adopt": self._adopt,
-            "program.forget": self._forget,
-            "hold.look": holds.look,
-        }
-
-    async def __call__(self, name: str, run: int, payload: JsonObject) -> JsonObject:
-        """Raises NotFound for a name that is none."""
-        if name not in self._known:
-            msg = f"nothing can be arranged under {name!r}"
-            raise NotFound(msg, code="arrangement.unknown")
-        return await self._known[name](await self._store.by_number(run), payload)
-
-    async def _set(self, run: Run, payload: JsonObject) -> JsonObject:
-        return {"count": await self._control.set_freeze(run.number, run.actor.id, payload)}
-
-    async def _lift(self, run: Run, payload: JsonObject) -> JsonObject:
-        scope, pattern = str(payload["scope"]), str(payload["pattern"])
-        return {"count": await self._control.lift_freeze(run.actor.id, scope, pattern)}
-
-    async def _adopt(self, run: Run, payload: JsonObject) -> JsonObject:
-        await self._control.adopt(run.number, run.actor.id, payload)
-        await self._records.refresh()
-        return {"name": payload["name"]}
-
-    async def _forget(self, run: Run, payload: JsonObject) -> JsonObject:  # noqa: ARG002 - the shape of them all
-        count = await self._control.forget(str(payload["name"]))
-        await self._records.refresh()
-        return {"count": count}
 
 
 def dump_database(embedded: EmbeddedPostgres | None, address: DatabaseAddress, target: IO[bytes]) -> None:
