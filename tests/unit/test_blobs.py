@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -99,6 +101,18 @@ def test_what_was_pruned_is_not_found(blobs: FileBlobs) -> None:
         blobs.get(digest)
 
 
+def test_retention_forgets_what_nobody_put_again(blobs: FileBlobs, folder: Path) -> None:
+    old, again, young = blobs.put(b"old"), blobs.put(b"again"), blobs.put(b"young")
+    draft = folder / old[:2] / ".half.written"
+    draft.write_bytes(b"left by a killed process")
+    for path in (folder / old[:2] / old, folder / again[:2] / again, draft):
+        os.utime(path, (1_000_000, 1_000_000))
+    assert blobs.put(b"again") == again
+    assert blobs.prune_older(datetime(2000, 1, 1, tzinfo=UTC)) == 2
+    assert sorted(blobs.digests()) == sorted([again, young])
+    assert not draft.exists()
+
+
 @pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 63 + "\n"])
 def test_only_a_digest_names_a_body(blobs: FileBlobs, digest: str) -> None:
     with pytest.raises(Invalid):
@@ -159,6 +173,13 @@ def test_the_blob_key_is_made_once(tmp_path: Path) -> None:
     key = blob_key(tmp_path / "keys")
     assert len(key) == 32
     assert blob_key(tmp_path / "keys") == key
+
+
+def test_a_signing_key_gets_a_name_of_its_own(tmp_path: Path) -> None:
+    names = [signing_key(tmp_path / folder, "interlock/My Project+测试").name for folder in ("one", "two")]
+    assert names[0] != names[1]
+    assert all(name.startswith("interlock/My-Project-") for name in names)
+    assert signing_key(tmp_path / "one", "another name").name == names[0]
 
 
 def test_keys_that_others_may_read_are_refused(tmp_path: Path) -> None:

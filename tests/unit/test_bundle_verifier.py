@@ -271,6 +271,17 @@ def test_new_lines_under_the_old_signatures_are_found(tmp_path: Path, verify: Ve
     assert "not those of the checkpoint of 24 rows" in answer.text
 
 
+def test_a_signature_of_another_key_under_our_id_is_found() -> None:
+    note = Log(ATTACKER).notes()[0]
+    text, _, line = note.rpartition("\n\n")
+    body = base64.b64decode(line.split(" ")[2])
+    forged = base64.b64encode(KEY.verifier.id + body[4:]).decode()
+    key = verify_bundle.Key(VKEY)
+    assert verify_bundle.Checkpoint(Log().notes()[0], key).size == 5
+    with pytest.raises(verify_bundle.Broken, match="not signed"):
+        verify_bundle.Checkpoint(f"{text}\n\n— {NAME} {forged}\n", key)
+
+
 def test_a_log_rewritten_by_the_key_owner_needs_an_earlier_checkpoint_to_be_found(
     tmp_path: Path, verify: Verify
 ) -> None:

@@ -49,9 +49,7 @@ class FileBlobs:
         digest = sha256(body).hexdigest()
         path = self._path(digest)
         try:
-            if self._holds(path, digest):
-                os.utime(path)
-            else:
+            if not self._keep_on(path, digest):
                 nonce = secrets.token_bytes(_NONCE_BYTES)
                 self._write(path, _MAGIC + nonce + self._cipher.encrypt(nonce, body, digest.encode()))
         except OSError as error:
@@ -90,9 +88,19 @@ class FileBlobs:
         return True
 
     def prune_older(self, moment: datetime) -> int:
-        """Forget every body that nobody put again since `moment`; returns how many."""
-        old = [digest for digest in self.digests() if self._path(digest).stat().st_mtime < moment.timestamp()]
-        return sum(self.prune(digest) for digest in old)
+        """Forget every body that nobody put again since `moment`, and what a killed process left half written.
+
+        Returns: how many files that were.
+        """
+        pruned = 0
+        for path in self._folder.glob("[0-9a-f][0-9a-f]/*"):
+            try:
+                if path.stat(follow_symlinks=False).st_mtime < moment.timestamp():
+                    path.unlink()
+                    pruned += 1
+            except FileNotFoundError:
+                continue  # somebody else pruned it
+        return pruned
 
     def digests(self) -> Iterator[str]:
         """Every body that is kept, in no order."""
@@ -104,12 +112,15 @@ class FileBlobs:
             raise Invalid(msg, code="blob.digest")
         return self._folder / digest[:2] / digest
 
-    def _holds(self, path: Path, digest: str) -> bool:
-        """Whether the body is there and sound; a damaged file is written anew."""
+    def _keep_on(self, path: Path, digest: str) -> bool:
+        """Make a sound body young again, so that retention counts from now; a damaged one must be written anew."""
         try:
-            return self._decrypt(path.read_bytes(), digest) is not None
+            if self._decrypt(path.read_bytes(), digest) is None:
+                return False
+            os.utime(path)
         except FileNotFoundError:
             return False
+        return True
 
     def _decrypt(self, packed: bytes, digest: str) -> bytes | None:
         start = len(_MAGIC) + _NONCE_BYTES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable
@@ -20,16 +21,17 @@ _RESTORE = "restore the keys folder from a backup; a new key cannot stand in for
 
 
 def signing_key(folder: Path, origin: str) -> SigningKey:
-    """The key that signs checkpoints, made on first use under the name `origin`; a key that exists keeps its name.
+    """The key that signs checkpoints, made on first use; a key that exists keeps its name.
 
-    The public half is written beside it, for people to copy.
+    A new one is named `origin`, with what no key name may hold replaced, and eight random digits: two logs never share
+    a name. The public half is written beside it, for people to copy.
 
     Raises:
         Permanent: The file is damaged, or others may read it.
     """
     path = folder / SIGNING_KEY
     try:
-        key = SigningKey.parse(_read_or_create(path, lambda: SigningKey.generate(origin).encode()))
+        key = SigningKey.parse(_read_or_create(path, lambda: SigningKey.generate(_unique(origin)).encode()))
     except NoteError as error:
         msg = f"the key file {path} is damaged: {error}"
         raise Permanent(msg, code="key.damaged", fix=_RESTORE) from error
@@ -52,6 +54,10 @@ def blob_key(folder: Path) -> bytes:
         msg = f"the key file {path} is damaged: it does not hold {BLOB_KEY_BYTES} bytes in base64"
         raise Permanent(msg, code="key.damaged", fix=_RESTORE)
     return key
+
+
+def _unique(origin: str) -> str:
+    return f"{re.sub(r'[^0-9A-Za-z._/-]+', '-', origin)}-{secrets.token_hex(4)}"
 
 
 def _read_or_create(path: Path, make: Callable[[], str]) -> str:
