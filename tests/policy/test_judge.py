@@ -106,10 +106,11 @@ class _Liar:
         self._answers = list(answers)
 
     def ask(self, requests: Sequence[JsonObject], entities: Sequence[JsonObject]) -> tuple[PolicyAnswer, ...]:
-        answer = self._answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return (answer,) * len(requests)
+        answers = [self._answers.pop(0) for _ in requests]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return tuple(answer for answer in answers if isinstance(answer, PolicyAnswer))
 
 
 @pytest.mark.parametrize(
@@ -289,3 +290,20 @@ def test_names_with_quotes_and_escapes_stay_names(judge_of: JudgeOf, alarms: Ala
     plan = plan_of('unit:a"b\\c.service', operations=("unit.restart",))
     assert judge_of().decide(odd, plan, context_of(plan)).outcome == "needs_approval"
     assert alarms == []
+
+
+def test_asking_both_questions_together_changes_no_decision(judge_of: JudgeOf) -> None:
+    """The judge guesses from the last ask of a kind whether the second question will be needed."""
+    plans = [
+        plan_of(changes=False),
+        plan_of(changes=False, discloses="secret"),
+        plan_of("unit:nginx.service", operations=("unit.restart",)),
+        plan_of("unit:postgresql.service", operations=("unit.stop",)),
+        plan_of(opaque=True),
+        plan_of(operations=("firewall.change",), risk="high"),
+    ]
+    judge = judge_of()
+    for actor in (ALICE, CLAUDE, Actor(kind="service", name="ci", roles=("operator",))):
+        for plan in plans + plans[::-1]:
+            fresh = judge_of().decide(actor, plan, context_of(plan))
+            assert judge.decide(actor, plan, context_of(plan)) == fresh

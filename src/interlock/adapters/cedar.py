@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import cedarpy
@@ -17,7 +16,6 @@ from interlock.core.model import JsonObject
 from interlock.core.ports import PolicyAnswer
 
 ERROR_CHARACTERS_MAX = 400
-ENTITIES_REMEMBERED_MAX = 64
 SET_BYTES_MAX = 8 * 1024 * 1024
 RESERVED_ANNOTATIONS = frozenset({"effect_word", "file", "line", "granted"})
 
@@ -71,8 +69,6 @@ class CedarHandle:
         self.digest = digest
         self._policies = policies
         self._schema = schema
-        # A decision may need two answers about the same entities, and a Run that waits is decided on again.
-        self._parsed = lru_cache(maxsize=ENTITIES_REMEMBERED_MAX)(self._parse)
 
     def ask(self, requests: Sequence[JsonObject], entities: Sequence[JsonObject]) -> tuple[PolicyAnswer, ...]:
         """Answer several requests over the same entities. Whatever goes wrong comes back in `errors`.
@@ -80,8 +76,7 @@ class CedarHandle:
         Cedar skips a policy whose evaluation fails, a forbid as well; the caller must refuse when there are errors.
         """
         try:
-            known = self._parsed(json.dumps(entities))
-            results = cedarpy.is_authorized_batch(list(requests), self._policies, known, self._schema)
+            results = cedarpy.is_authorized_batch(list(requests), self._policies, json.dumps(entities), self._schema)
             answers = tuple(_answer(result) for result in results)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
@@ -90,10 +85,6 @@ class CedarHandle:
         if len(answers) != len(requests):
             return (_failed(f"{len(answers)} answers to {len(requests)} requests"),) * len(requests)
         return answers
-
-    def _parse(self, entities: str) -> cedarpy.Entities:
-        """Parse and validate; what does not fit the schema is an error."""
-        return cedarpy.Entities.from_json_str(entities, self._schema)
 
 
 def _answer(result: cedarpy.AuthzResult) -> PolicyAnswer:

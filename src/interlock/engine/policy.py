@@ -11,6 +11,7 @@ from interlock.core.approval import Approval, missing
 from interlock.core.decision import Decision, Outcome, Reason, Requirement
 from interlock.core.model import JsonObject
 from interlock.core.plan import Discloses, Plan
+from interlock.core.ports import PolicyAnswer
 from interlock.engine.policy_instead import detail_of, instead_of
 from interlock.engine.policy_lint import Rule
 from interlock.engine.policy_load import Alarm, PolicyBook, PolicySet
@@ -50,6 +51,8 @@ class Judge:
     def __init__(self, book: PolicyBook, alarm: Alarm) -> None:
         self.book = book
         self._alarm = alarm
+        # Whether the last ask of this kind met soft forbids only: a guess that saves time and decides nothing.
+        self._soft_before: dict[tuple[str, bool], bool] = {}
 
     def decide(
         self, actor: Actor, plan: Plan, context: DecisionContext, approvals: Sequence[Approval] = ()
@@ -64,7 +67,10 @@ class Judge:
         try:
             facts = policies.facts.current()
             asked = _Asked(*plan_request(actor, plan, context, facts))
-            verdict = judge(policies, asked.request, asked.entities)
+            alike = (actor.kind, plan.changes)
+            at_once = self._soft_before.get(alike, False)
+            verdict = judge(policies, asked.request, asked.entities, at_once=at_once)
+            self._soft_before[alike] = verdict.outcome == "needs_approval"
             requirements: tuple[Requirement, ...] = ()
             if verdict.outcome == "needs_approval":
                 people = facts.project.people
@@ -120,47 +126,54 @@ class Judge:
         )
 
 
-def judge(policies: PolicySet, request: JsonObject, entities: Entities) -> Verdict:
+def judge(policies: PolicySet, request: JsonObject, entities: Entities, *, at_once: bool = False) -> Verdict:
     """What the policies say to a request, whose `granted` is False. Pure, given the set.
 
     Only where nothing but soft forbids stand in the way is it asked a second time, as if all that they ask for were
-    there: then a permit must remain and nothing else object.
+    there: then a permit must remain and nothing else object. `at_once` asks both questions together, which is cheaper
+    when the second will be needed and changes nothing else.
     """
-    now = _ask(policies, request, entities)
-    if now.trouble:
-        return Verdict("forbid", trouble=now.trouble)
-    if now.allowed:
-        return Verdict("permit", permitting=now.rules)
-    if not now.rules or any(rule.requirement is None for rule in now.rules):
-        return Verdict("forbid", blocking=now.rules)
-    best = _ask(policies, with_granted(request), entities)
-    if best.trouble:
-        return Verdict("forbid", trouble=best.trouble)
-    if not best.allowed:
-        return Verdict("forbid", blocking=best.rules)
-    return Verdict("needs_approval", blocking=now.rules, permitting=best.rules)
+    questions = [request, with_granted(request)] if at_once else [request]
+    now, *more = policies.handle.ask(questions, entities)
+    first = _checked(policies, now)
+    if first.trouble:
+        return Verdict("forbid", trouble=first.trouble)
+    if first.allowed:
+        return Verdict("permit", permitting=first.rules)
+    if not first.rules or first.rules[0].requirement is None:
+        return Verdict("forbid", blocking=first.rules)
+    (best,) = more or policies.handle.ask([with_granted(request)], entities)
+    second = _checked(policies, best)
+    if second.trouble:
+        return Verdict("forbid", trouble=second.trouble)
+    if not second.allowed:
+        return Verdict("forbid", blocking=second.rules)
+    return Verdict("needs_approval", blocking=first.rules, permitting=second.rules)
 
 
-@dataclass(frozen=True)
-class _Answer:
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """An answer with the rules it names, hard forbids first; `trouble` when it does not hold together."""
+
     allowed: bool
     rules: tuple[Rule, ...]
     trouble: tuple[str, ...]
 
 
-def _ask(policies: PolicySet, request: JsonObject, entities: Entities) -> _Answer:
-    """One answer of the engine, with the rules it names; `trouble` when it does not hold together."""
-    (answer,) = policies.handle.ask([request], entities)
+def _checked(policies: PolicySet, answer: PolicyAnswer) -> _Checked:
     known = policies.rules
     trouble = answer.errors or tuple(f"unknown policy {name}" for name in answer.policies if name not in known)
-    found = (known[name] for name in answer.policies if name in known)
-    # Hard forbids first: that is what the actor must hear first.
-    rules = tuple(sorted(found, key=lambda rule: rule.requirement is not None))
-    if answer.allowed and not rules:
+    found = [known[name] for name in answer.policies if name in known]
+    found.sort(key=_is_soft)
+    if answer.allowed and not found:
         trouble = (*trouble, "allowed by no policy")
-    if any((rule.effect == "permit") != answer.allowed for rule in rules):
+    if any((rule.effect == "permit") != answer.allowed for rule in found):
         trouble = (*trouble, f"allowed is {answer.allowed}, and it names {', '.join(answer.policies)}")
-    return _Answer(answer.allowed, rules, trouble)
+    return _Checked(answer.allowed, tuple(found), trouble)
+
+
+def _is_soft(rule: Rule) -> bool:
+    return rule.requirement is not None
 
 
 def _still_missing(

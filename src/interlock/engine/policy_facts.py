@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from interlock.core.project import Project
 from interlock.engine.protected import Patterns, ResolvedPatterns
+from interlock.engine.target_classes import CLASSES
 from interlock.engine.windows import Calendar
 
 
@@ -24,13 +25,14 @@ class OwnParts:
 
 @dataclass(frozen=True)
 class ProjectFacts:
-    """The facts as they stand now."""
+    """The facts as they stand now. `watched` covers whatever any of the other patterns, or a class, covers."""
 
     project: Project
     protected: Patterns
     own_changed: Patterns
     own_private: Patterns
     calendar: Calendar
+    watched: Patterns
 
 
 class FactsSource:
@@ -47,19 +49,23 @@ class FactsSource:
         self._protected = ResolvedPatterns(project.protected, realpath, monotonic)
         self._own_changed = ResolvedPatterns((*own.changed, *own.private), realpath, monotonic)
         self._own_private = ResolvedPatterns(own.private, realpath, monotonic)
-        self._facts = ProjectFacts(
-            project=project,
-            protected=self._protected.current(),
-            own_changed=self._own_changed.current(),
-            own_private=self._own_private.current(),
-            calendar=Calendar(project.windows),
-        )
+        self._facts = self._compile(project, Calendar(project.windows))
 
     def current(self) -> ProjectFacts:
         """The facts; a new object only when something changed."""
         now = (self._protected.current(), self._own_changed.current(), self._own_private.current())
         facts = self._facts
         if now != (facts.protected, facts.own_changed, facts.own_private):
-            facts = ProjectFacts(facts.project, *now, calendar=facts.calendar)
+            facts = self._compile(facts.project, facts.calendar)
             self._facts = facts
         return facts
+
+    def _compile(self, project: Project, calendar: Calendar) -> ProjectFacts:
+        protected, changed, private = (
+            self._protected.current(),
+            self._own_changed.current(),
+            self._own_private.current(),
+        )
+        classes = (text for patterns in CLASSES.values() for text in patterns)
+        watched = Patterns((*protected.texts, *changed.texts, *private.texts, *classes))
+        return ProjectFacts(project, protected, changed, private, calendar, watched)

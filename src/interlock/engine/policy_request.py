@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pydantic import JsonValue
@@ -52,6 +52,7 @@ class _Summary:
     undoable: bool = True
     protected: bool = False
     own: bool = False
+    classes: set[str] = field(default_factory=set)
 
 
 def plan_request(
@@ -155,7 +156,6 @@ def _plan_attributes(plan: Plan, facts: ProjectFacts) -> JsonObject:
     """One pass over the steps; this runs for every decision."""
     targets: set[str] = set()
     kinds: set[str] = set()
-    classes: set[str] = set()
     operations: set[str] = set()
     summary = _Summary()
     for step in plan.steps:
@@ -163,14 +163,12 @@ def _plan_attributes(plan: Plan, facts: ProjectFacts) -> JsonObject:
         for target in step.targets:
             targets.add(target.key)
             kinds.add(target.kind)
-            if step.changes or step.opaque:
-                classes.update(classes_of(target))
         _add_step(summary, step)
         _add_reach(summary, step, facts)
     return {
         "targets": _sorted(targets),
         "target_kinds": _sorted(kinds),
-        "target_classes": _sorted(classes),
+        "target_classes": _sorted(summary.classes),
         "operations": _sorted(operations),
         "operation_kinds": _sorted({operation.partition(".")[0] for operation in operations}),
         "risk": RISKS[summary.risk_level],
@@ -199,10 +197,16 @@ def _add_reach(summary: _Summary, whole: Step, facts: ProjectFacts) -> None:
     for step in with_undo(whole):
         summary.opaque = summary.opaque or step.opaque
         changes = step.changes or step.opaque
+        recursive = is_recursive(step)
         for target in step.targets:
+            # Most targets are of no interest to anybody, and one look says so.
+            if facts.watched.match(target, recursive=recursive) is None:
+                continue
             summary.own = summary.own or _is_own(step, target, facts)
             if changes and not summary.protected:
-                summary.protected = facts.protected.match(target, recursive=is_recursive(step)) is not None
+                summary.protected = facts.protected.match(target, recursive=recursive) is not None
+            if changes and step is whole:
+                summary.classes.update(classes_of(target))
 
 
 def _is_own(step: Step, target: Target, facts: ProjectFacts) -> bool:
