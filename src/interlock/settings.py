@@ -291,7 +291,7 @@ def _make_private_folder(folder: Path, *, mode: int) -> None:
 
 
 def _make_upper_folder(folder: Path, *, mode: int) -> None:
-    """Make the folder above, or see that nobody can exchange what lies in the one that is there; it is never changed."""
+    """Make the folder above, or see that nobody can exchange what lies in the one that is there."""
     try:
         folder.mkdir(mode=mode)
         folder.chmod(mode)

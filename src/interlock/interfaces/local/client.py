@@ -92,20 +92,26 @@ class Connection:
         self._send({"id": self._last_id, "method": method, "params": params or {}, "as": acting_as})
         while True:
             frame = self._receive()
+            error = frame.get("error")
+            # A request that was not even read (too many clients, say) is answered without its number.
+            if isinstance(error, dict) and frame.get("id") in {None, self._last_id}:
+                raise error_from_json(error)
             if frame.get("id") != self._last_id:
                 msg = "the resident process answered something that was not asked"
                 raise Invalid(msg, code="protocol.order")
-            progress, error, result = frame.get("progress"), frame.get("error"), frame.get("result")
+            progress, result = frame.get("progress"), frame.get("result")
             if isinstance(progress, dict):
                 if on_progress is not None:
                     on_progress(progress)
-            elif isinstance(error, dict):
-                raise error_from_json(error)
             elif isinstance(result, dict):
                 return result
             else:
                 msg = "the resident process sent a frame that is neither progress nor result nor error"
                 raise Invalid(msg, code="protocol.frame")
+
+    def fileno(self) -> int:
+        """The descriptor, to be watched while something else is done: it is readable when an answer is there."""
+        return self._socket.fileno()
 
     def send_input(self, data: JsonMapping) -> None:
         """Tell the request that is being answered something more (`hold` is told how the command ended)."""

@@ -1,0 +1,92 @@
+"""What a verb has to say, in the one envelope that all verbs share: {ok, status, data, warnings, next}."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from interlock.core.errors import InterlockError
+from interlock.interfaces.cli.terminal import visible
+from interlock.interfaces.errors import SUCCEEDED, exit_code_of_error
+from interlock.interfaces.messages import say
+
+if TYPE_CHECKING:
+    from interlock.interfaces.cli.screen import Screen
+
+OutputFormat = Literal["table", "json", "yaml"]
+
+
+@dataclass
+class Answer:
+    """The answer of a verb.
+
+    Args:
+        status: One word for programs: a Run's state, the kind of an error, `proposed`, otherwise `ok`.
+        data: JSON-ready; what `--output json` is for.
+        exit_code: One of `interfaces.errors.EXIT_CODES`.
+        next: Commands or sentences: what to do now.
+        warnings: Sentences.
+        show: Draws `data` for people; None where it was shown already, or there is nothing to draw.
+    """
+
+    status: str = "ok"
+    data: object = None
+    exit_code: int = SUCCEEDED
+    next: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    show: Callable[[Screen], None] | None = None
+
+    def envelope(self) -> dict[str, object]:
+        """The shape that programs read; `ok` alone says whether all went well."""
+        return {
+            "ok": self.exit_code == SUCCEEDED,
+            "status": self.status,
+            "data": self.data,
+            "warnings": self.warnings,
+            "next": self.next,
+        }
+
+
+def answer_of_error(error: InterlockError) -> Answer:
+    """An error as an answer."""
+    return Answer(
+        status=error.kind,
+        data={"error": error.to_json()},
+        exit_code=exit_code_of_error(error.kind),
+        next=[error.fix] if error.fix else [],
+    )
+
+
+def write_answer(answer: Answer, output: OutputFormat, *, colour: bool) -> None:
+    """Data goes to standard output, prose to standard error."""
+    if output == "json":
+        sys.stdout.write(json.dumps(answer.envelope(), ensure_ascii=False, indent=2) + "\n")
+        return
+    if output == "yaml":
+        import yaml
+
+        yaml.safe_dump(answer.envelope(), sys.stdout, allow_unicode=True, sort_keys=False, width=100)
+        return
+    for warning in answer.warnings:
+        write_note(say("note: {text}", text=warning))
+    if answer.show is not None:
+        from interlock.interfaces.cli.screen import Screen
+
+        answer.show(Screen(sys.stdout, colour=colour))
+    data = answer.data
+    error = data.get("error") if isinstance(data, dict) else None
+    if isinstance(error, dict):
+        write_note(f"{answer.status}: {error['message']}")
+    if answer.next:
+        sys.stdout.flush()
+        for index, step in enumerate(answer.next):
+            write_note(("→ " if index == 0 else "  ") + step)
+
+
+def write_note(text: str) -> None:
+    """A line of prose; whatever in it would command the terminal is made visible."""
+    sys.stderr.write(visible(text) + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,117 @@
+"""All verbs: which module has which, so that a verb imports only what it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import typer
+
+from interlock.core.errors import InterlockError, Invalid
+from interlock.interfaces.cli.answer import answer_of_error, write_answer
+from interlock.interfaces.cli.verb import BARE_CONFIRM
+from interlock.interfaces.errors import FAILED, INTERRUPTED
+from interlock.interfaces.messages import say, set_language
+from interlock.settings import read_settings
+
+MODULES: dict[str, tuple[str, ...]] = {
+    "verbs_look": ("status", "pending", "log", "show", "output", "why", "actions"),
+    "verbs_ask": ("exec", "do", "retry", "undo", "freeze", "unfreeze", "pause-agents", "resume-agents", "adopt"),
+    "verbs_decide": ("approve", "deny", "cancel", "resolve"),
+    "verbs_hold": ("hold",),
+    "verbs_policy": ("policy",),
+    "verbs_audit": ("audit", "backup", "restore"),
+    "verbs_setup": ("init", "serve", "stop", "check", "demo"),
+}
+"""Module -> the first words of its verbs."""
+
+_FORMATS = ("json", "yaml", "table")
+
+
+def build(verb: str | None = None) -> typer.Typer:
+    """The command line; with the name of a verb only the part that has it."""
+    app = typer.Typer(
+        name="interlock",
+        help=say("One door between whoever wants to change production and production. Without a verb: status."),
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+    @app.callback()
+    def root(version: bool = typer.Option(False, "--version", help=say("show the version"))) -> None:
+        """`--version` was answered before anything was imported, unless other words surround it."""
+        if version:
+            from interlock import __version__
+
+            sys.stdout.write(f"interlock {__version__}\n")
+            raise typer.Exit
+
+    chosen = [module for module, verbs in MODULES.items() if verb in verbs] or list(MODULES)
+    for module in chosen:
+        app.add_typer(import_module(f"interlock.interfaces.cli.{module}").app)
+    return app
+
+
+def run(argv: list[str]) -> int:
+    """Parse the words, perform the verb, and return the exit code."""
+    set_language(read_settings().language)
+    words = _with_verb(_with_bare_confirm(argv))
+    first = next((word for word in words if not word.startswith("-")), None)
+    completing = any(name in words for name in ("--show-completion", "--install-completion"))
+    command = typer.main.get_command(build(None if completing else first))
+    try:
+        code = command.main(words, prog_name="interlock", standalone_mode=False)
+    except typer.TyperException as error:
+        return _misused(error, words)
+    except typer.Exit as ending:
+        return ending.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code if isinstance(code, int) else 0
+
+
+def complete(prog_name: str = "interlock") -> None:
+    """Answer a shell that asks what could follow; it ends the process."""
+    typer.main.get_command(build())(prog_name=prog_name)
+
+
+def _with_verb(words: list[str]) -> list[str]:
+    """`status` where no verb was given, unless something about the command itself is asked."""
+    if not words:
+        return ["status"]
+    alone = {"-o", "--output", "--project", "--as"}
+    if words[0].partition("=")[0] in alone:
+        return ["status", *words]
+    return words
+
+
+def _with_bare_confirm(argv: list[str]) -> list[str]:
+    """`--confirm` takes its digest behind `=` only; alone it stands for the plan as it is now."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    words = [f"--confirm={BARE_CONFIRM}" if word == "--confirm" else word for word in argv[:end]]
+    return words + argv[end:]
+
+
+def _misused(error: typer.TyperException, words: list[str]) -> int:
+    """Wrong words are answered like every other error, in the format that was asked for."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "interlock"
+    invalid: InterlockError = Invalid(error.format_message(), code="usage", fix=f"{path} --help")
+    output = next((form for form in _FORMATS if _asked_for(form, words)), "table")
+    answer = answer_of_error(invalid)
+    write_answer(answer, "json" if output == "json" else "yaml" if output == "yaml" else "table", colour=False)
+    return answer.exit_code
+
+
+def _asked_for(form: str, words: list[str]) -> bool:
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return any(
+        (word in {"-o", "--output"} and following == form) or word in {f"--output={form}", f"-o{form}"}
+        for word, following in pairs
+    )

@@ -1,0 +1,72 @@
+"""Shows policies, the outcome of their tables, and the explanation of a decision."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from interlock.interfaces.cli.outcome import missing_in_words
+from interlock.interfaces.cli.record import Record
+from interlock.interfaces.cli.screen import Screen, styled
+from interlock.interfaces.messages import say
+
+
+def show_policies(screen: Screen, data: Record) -> None:
+    """By layer, each with its reason."""
+    layer = ""
+    for policy in data.records("policies"):
+        if policy.text("layer") != layer:
+            layer = policy.text("layer")
+            screen.heading(layer)
+        screen.line(styled(policy.text("effect"), policy.text("id")), indent=2)
+        screen.quiet(policy.text("reason"), indent=4)
+    count = len(data.records("policies"))
+    text = say("{count} policies are sound: {policy_set}", count=count, policy_set=data.text("policy_set")[:12])
+    screen.blank()
+    screen.line(styled("ok", text))
+
+
+def show_tables(screen: Screen, data: Record) -> None:
+    """What is not kept, and how many lines are."""
+    for failed in data.records("failed"):
+        where = failed.text("file") + (f":{failed.text('line')}" if failed.text("line") else "")
+        screen.line(styled("failed", failed.text("name") or failed.text("case") or say("a line")), f"  {where}")
+        screen.fields(
+            [
+                (say("expected"), failed.text("expected")),
+                (say("came out"), failed.text("actual") or failed.text("got")),
+                (say("because"), failed.text("message") or failed.text("reason")),
+            ],
+            indent=2,
+        )
+    screen.line(
+        styled(
+            "failed" if data.records("failed") else "ok",
+            say("{passed} kept, {failed} not", passed=data.number("passed"), failed=len(data.records("failed"))),
+        )
+    )
+
+
+def show_explanation(screen: Screen, explanation: Record) -> None:
+    """Outcome, policies, and the smallest changes that would lead to another one."""
+    outcome = explanation.text("outcome")
+    words = {"permit": say("permitted"), "forbid": say("forbidden"), "needs_approval": say("needs a yes")}
+    missing = missing_in_words(explanation.records("requirements"))
+    screen.line(styled(outcome, words.get(outcome, outcome)), f": {missing}" if missing else "")
+    for policy in explanation.records("policies"):
+        place = policy.text("file") + (f":{policy.text('line')}" if policy.number("line") else "")
+        screen.line(Text(f"{policy.text('effect')}  "), policy.text("reason"), indent=2)
+        screen.quiet(" · ".join(part for part in (policy.text("policy"), place) if part), indent=4)
+    changes = explanation.records("changes")
+    if changes:
+        screen.blank()
+        screen.heading(say("It would be otherwise if"))
+        for change in changes:
+            result = change.text("outcome")
+            screen.line(
+                " + ".join(change.texts("what")), Text(" → "), styled(result, words.get(result, result)), indent=2
+            )
+    if explanation.texts("instead"):
+        screen.blank()
+        screen.heading(say("Instead"))
+        for sentence in explanation.texts("instead"):
+            screen.line(sentence, indent=2)

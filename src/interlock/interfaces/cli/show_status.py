@@ -1,0 +1,104 @@
+"""The first screen: what needs you, what is broken, what runs, what happened last."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from interlock.interfaces.cli.outcome import state_in_words
+from interlock.interfaces.cli.record import Record
+from interlock.interfaces.cli.screen import Screen, styled
+from interlock.interfaces.messages import say
+
+
+def show_status(screen: Screen, hello: Record, data: Record) -> None:
+    """`hello` is the resident process about itself, `data` the view `status`."""
+    _show_head(screen, hello)
+    attention = data.records("attention")
+    waiting = [run for run in attention if run.text("state") == "waiting"]
+    unresolved = [run for run in attention if run.text("state") == "unresolved"]
+    if waiting:
+        screen.blank()
+        screen.heading(say("Needs you"))
+        for run in waiting:
+            _show_run(screen, run, run.text("created_at"))
+    _show_broken(screen, unresolved, data.records("troubles"))
+    _show_freezes(screen, data.records("freezes"))
+    running = data.records("running")
+    if running:
+        screen.blank()
+        screen.heading(say("Running"))
+        for run in running:
+            _show_run(screen, run, run.text("created_at"))
+    recent = data.records("recent")
+    screen.blank()
+    screen.heading(say("Last"))
+    for run in recent:
+        _show_run(screen, run, run.text("closed_at"))
+    if not recent:
+        screen.quiet(say("nothing yet; try: interlock exec -- uptime"), indent=2)
+    _show_log(screen, data.record("log"))
+
+
+def _show_head(screen: Screen, hello: Record) -> None:
+    project, mode = hello.record("project"), hello.text("mode")
+    actor = hello.record("actor")
+    name = f"{actor.text('kind')}:{actor.text('name')}"
+    screen.line(styled(mode), Text(f"  {project.text('name')} · {project.text('preset')} · {name}"))
+    if mode == "advisory":
+        screen.quiet(say("You and Interlock share an account: this covers mistakes, not malice."))
+    for warning in hello.texts("warnings"):
+        screen.line(styled("warning", say("note: {text}", text=warning)))
+
+
+def _show_broken(screen: Screen, unresolved: list[Record], troubles: list[Record]) -> None:
+    if not unresolved and not troubles:
+        return
+    screen.blank()
+    screen.heading(say("Broken"))
+    for run in unresolved:
+        _show_run(screen, run, run.text("created_at"))
+    for trouble in troubles:
+        screen.line(styled("error", trouble.text("message")), indent=2)
+        if trouble.text("fix"):
+            screen.quiet(f"→ {trouble.text('fix')}", indent=4)
+
+
+def _show_freezes(screen: Screen, freezes: list[Record]) -> None:
+    if not freezes:
+        return
+    screen.blank()
+    screen.heading(say("Frozen"))
+    for freeze in freezes:
+        agents = freeze.text("scope") == "agents"
+        pattern = freeze.text("pattern")
+        everything = say("all agents") if agents else say("everything")
+        what = everything if pattern == "*" else f"agent:{pattern}" if agents else pattern
+        until = freeze.text("until")
+        when = say("ends {when}", when=screen.moment(until)) if until else say("until it is lifted")
+        screen.line(styled("warning", what), Text(f"  {freeze.text('reason')}"), indent=2)
+        screen.quiet(f"{freeze.text('set_by')} · {when}", indent=4)
+
+
+def _show_run(screen: Screen, run: Record, at: str) -> None:
+    """Two short lines, which fit anywhere."""
+    state = run.text("state")
+    screen.line(
+        Text(f"{run.number('number')}  ", style="bold"),
+        styled(state, state_in_words(state)),
+        f"  {run.text('summary')}",
+        indent=2,
+    )
+    parts = [run.text("actor_id") or run.who("actor"), screen.moment(at) if at else ""]
+    if run.text("risk") in {"medium", "high"} and state != "succeeded":
+        parts.append(say("risk {risk}", risk=run.text("risk")))
+    screen.quiet(" · ".join(part for part in parts if part), indent=4)
+    reason = run.text("state_reason")
+    if reason and state in {"waiting", "unresolved", "failed", "undone", "denied", "stale", "expired", "queued"}:
+        screen.quiet(reason, indent=4)
+
+
+def _show_log(screen: Screen, log: Record) -> None:
+    if log.number("sealed"):
+        screen.blank()
+        text = say("evidence: {rows} rows sealed, last {when}")
+        screen.quiet(text.format(rows=f"{log.number('sealed'):,}", when=screen.moment(log.text("sealed_at"))))

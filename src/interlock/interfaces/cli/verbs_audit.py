@@ -1,0 +1,274 @@
+"""The verbs about evidence and data: audit show, verify, export and receipt; backup and restore."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from interlock.core.errors import Conflict, Invalid, NotFound, Permanent
+from interlock.interfaces.cli.answer import Answer
+from interlock.interfaces.cli.caller import Caller
+from interlock.interfaces.cli.complete import complete_run
+from interlock.interfaces.cli.prompt import confirm
+from interlock.interfaces.cli.resident import attach
+from interlock.interfaces.cli.verb import verb
+from interlock.interfaces.errors import FAILED, NOTHING_DONE_YET
+from interlock.interfaces.messages import say
+
+if TYPE_CHECKING:
+    from interlock.interfaces.cli.screen import Screen
+
+app = typer.Typer()
+audit = typer.Typer(help=say("Evidence: show it, verify it, hand it to somebody else."), rich_markup_mode=None)
+app.add_typer(audit, name="audit")
+
+SINCE_BYTES_MAX = 1024 * 1024
+
+Since = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=say("a checkpoint or receipt that was kept elsewhere"))
+]
+RunNumber = Annotated[
+    int, typer.Argument(metavar="N", min=1, autocompletion=complete_run, help=say("the Run's number"))
+]
+MaybeRun = Annotated[
+    int | None, typer.Argument(metavar="N", min=1, autocompletion=complete_run, help=say("only this Run"))
+]
+
+
+@verb(
+    audit,
+    "show",
+    group="audit",
+    summary=say("The latest checkpoint, to be kept elsewhere; or the evidence of one Run."),
+    examples=("interlock audit show > checkpoint.txt", "interlock audit show 12"),
+)
+def show(caller: Caller, run: MaybeRun = None) -> Answer:
+    """A few lines of text that bind everything before them."""
+    if run is not None:
+        evidence = caller.view("evidence", run=run)
+
+        def draw(screen: Screen) -> None:
+            from interlock.interfaces.cli.show_run import show_evidence
+
+            show_evidence(screen, evidence.records("rows"))
+
+        return Answer(data=dict(evidence.data), show=draw)
+    found = caller.call("audit_verify", timeout_seconds=None, patience=say("reading the log"))
+    note = found.text("note") or found.text("checkpoint")
+    if not note:
+        msg = "nothing has been sealed yet, so there is no checkpoint"
+        raise NotFound(msg, code="audit.empty", fix="interlock exec -- uptime")
+
+    def write(screen: Screen) -> None:
+        for line in note.splitlines():
+            screen.line(line)
+
+    return Answer(data={"checkpoint": note, "size": found.number("size")}, show=write)
+
+
+@verb(
+    audit,
+    "verify",
+    group="audit",
+    summary=say("Recompute every chain, the tree and every checkpoint."),
+    more=say("Exit code 0: intact. 1: tampered with, and it says where. Anything else: it could not be checked."),
+    examples=("interlock audit verify", "interlock audit verify --since checkpoint.txt"),
+)
+def verify(caller: Caller, *, since: Since = None) -> Answer:
+    """Of the whole log."""
+    params: dict[str, object] = {"since": _read_since(since)} if since is not None else {}
+    found = caller.call("audit_verify", params, timeout_seconds=None, patience=say("verifying the log"))
+    intact = found.flag("intact") or found.flag("ok")
+
+    def draw(screen: Screen) -> None:
+        from interlock.interfaces.cli.show_audit import show_verification
+
+        show_verification(screen, found, intact=intact)
+
+    return Answer(
+        status="intact" if intact else "tampered", data=dict(found.data), exit_code=0 if intact else FAILED, show=draw
+    )
+
+
+@verb(
+    audit,
+    "export",
+    group="audit",
+    summary=say("Write an archive of the evidence that verifies offline, without Interlock."),
+    examples=(
+        "interlock audit export evidence.tar.gz",
+        "interlock audit export run-12.tar.gz --run 12",
+        "interlock audit export --since checkpoint.txt",
+    ),
+)
+def export(
+    caller: Caller,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help=say("where to write it"))] = None,
+    *,
+    run: Annotated[int | None, typer.Option(metavar="N", min=1, help=say("only this Run"))] = None,
+    since: Since = None,
+) -> Answer:
+    """All of it, or one Run."""
+    params: dict[str, object] = {}
+    if run is not None:
+        params["run"] = run
+    if since is not None:
+        params["since"] = _read_since(since)
+    return _receive(caller, "audit_export", params, file, say("collecting the evidence"))
+
+
+@verb(
+    audit,
+    "receipt",
+    group="audit",
+    summary=say("A proof about one Run, small enough for a ticket or a mail."),
+    examples=("interlock audit receipt 12 > run-12.json", "interlock audit verify --since run-12.json"),
+)
+def receipt(caller: Caller, run: RunNumber) -> Answer:
+    """Its rows, with proofs and a checkpoint."""
+    found = caller.call("receipt", {"run": run})
+    text = json.dumps(found.data.get("receipt"), indent=1, sort_keys=True, ensure_ascii=False)
+
+    def write(screen: Screen) -> None:
+        screen.raw(text)
+
+    return Answer(data=dict(found.data), show=write)
+
+
+@verb(
+    app,
+    "backup",
+    summary=say("Write database, keys and bodies into one archive; whoever has it can read everything."),
+    examples=("interlock backup", "interlock backup /backup/interlock.tar.gz"),
+)
+def backup(
+    caller: Caller,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help=say("where to write it"))] = None,
+) -> Answer:
+    """At one moment, while everything goes on."""
+    return _receive(caller, "backup", {}, file, say("making the backup"))
+
+
+@verb(
+    app,
+    "restore",
+    summary=say("Bring back what a backup holds; Interlock must not be running."),
+    more=say("It refuses to write over an installation that has data, unless --replace is given."),
+    examples=("interlock stop && interlock restore /backup/interlock.tar.gz",),
+)
+def restore(
+    caller: Caller,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=say("the backup"))],
+    *,
+    replace: Annotated[bool, typer.Option("--replace", help=say("put what is there aside and restore"))] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help=say("do not ask"))] = False,
+) -> Answer:
+    """Offline, by the account that runs Interlock."""
+    from interlock.bootstrap import restore as restore_installation
+
+    if not file.is_file():
+        msg = f"there is no file {file}"
+        raise NotFound(msg, code="file.missing")
+    locations, settings = caller.locations(), caller.settings
+    running = attach(locations)
+    if running is not None:
+        running.connection.close()
+        msg = "Interlock is running, and nothing is restored under its feet"
+        raise Conflict(msg, code="restore.running", fix="interlock stop")
+    if not yes and not (caller.interactive and confirm(say("Restore {file}?", file=file))):
+        answer = Answer(status="proposed", exit_code=NOTHING_DONE_YET, warnings=[say("nothing was restored")])
+        answer.next = [f"interlock restore {file} --yes"]
+        return answer
+    aside = _put_aside(locations.state_folder) if replace else None
+    manifest = restore_installation(file.absolute(), locations, settings.database_url, settings.database_owner_url)
+
+    def write(screen: Screen) -> None:
+        screen.line(say("restored {file}", file=file))
+        if aside is not None:
+            screen.quiet(say("what was there before lies in {folder}", folder=aside))
+
+    return Answer(
+        data={"manifest": manifest, "aside": str(aside) if aside else None},
+        next=["interlock audit verify", "interlock status"],
+        show=write,
+    )
+
+
+def _put_aside(state_folder: Path) -> Path | None:
+    """Move what is there out of the way, under a name that is free."""
+    if not state_folder.exists():
+        return None
+    names = (state_folder.with_name(f"{state_folder.name}.before-{number}") for number in range(1, 1000))
+    aside = next((name for name in names if not name.exists()), None)
+    if aside is None:
+        msg = f"there are too many folders beside {state_folder} already"
+        raise Conflict(msg, code="restore.aside", fix="remove those that nobody needs")
+    return state_folder.rename(aside)
+
+
+def _read_since(file: Path) -> str:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        msg = f"there is no file {file}"
+        raise NotFound(msg, code="file.missing") from error
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{file} cannot be read: {error}"
+        raise Invalid(msg, code="file.unreadable") from error
+    if len(text) > SINCE_BYTES_MAX:
+        msg = f"{file} is too large for a checkpoint or a receipt"
+        raise Invalid(msg, code="audit.since")
+    return text
+
+
+def _receive(caller: Caller, method: str, params: dict[str, object], file: Path | None, patience: str) -> Answer:
+    """Write an archive that is sent in pieces: 0600, complete or not at all."""
+    folder = (file.parent if file is not None else Path.cwd()).absolute()
+    part = folder / f".interlock-{os.getpid()}.part"
+    with ExitStack() as undo:
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            msg = f"{folder} cannot be written to: {error.strerror or error}"
+            raise Invalid(msg, code="file.unwritable", fix="name another FILE") from error
+        undo.callback(part.unlink, missing_ok=True)
+        with os.fdopen(descriptor, "wb") as body:
+            result = caller.call(method, params, on_progress=_into(body), timeout_seconds=None, patience=patience)
+            body.flush()
+            os.fsync(body.fileno())
+        path = (file or folder / Path(result.text("name")).name).absolute()
+        if file is None and path.exists():
+            msg = f"{path} exists"
+            raise Conflict(msg, code="file.exists", fix="name another FILE")
+        if part.stat().st_size != result.number("bytes"):
+            msg = f"{part.stat().st_size} bytes came, and {result.number('bytes')} were announced"
+            raise Permanent(msg, code="transfer.size", fix="ask again")
+        part.rename(path)
+        undo.pop_all()
+
+    def write(screen: Screen) -> None:
+        screen.line(str(path))
+        screen.quiet(f"{result.number('bytes'):,} bytes, sha256 {result.text('sha256')}")
+
+    return Answer(data={**result.data, "path": str(path)}, show=write)
+
+
+def _into(body: IO[bytes]) -> Callable[[dict[str, object]], None]:
+    def heard(progress: dict[str, object]) -> None:
+        chunk = progress.get("chunk")
+        if isinstance(chunk, str):
+            try:
+                body.write(base64.b64decode(chunk, validate=True))
+            except binascii.Error as error:
+                msg = "a piece of the archive arrived damaged"
+                raise Permanent(msg, code="transfer.damaged", fix="ask again") from error
+
+    return heard

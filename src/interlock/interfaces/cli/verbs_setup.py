@@ -1,0 +1,186 @@
+"""The verbs that set up and look after an installation: init, serve, stop, check, demo."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from interlock.core.errors import Conflict, InterlockError, Permanent
+from interlock.interfaces.cli.answer import Answer, write_note
+from interlock.interfaces.cli.caller import Caller
+from interlock.interfaces.cli.resident import attach
+from interlock.interfaces.cli.resident import stop as stop_resident
+from interlock.interfaces.cli.verb import verb
+from interlock.interfaces.errors import FAILED, NOTHING_DONE_YET
+from interlock.interfaces.messages import say
+from interlock.settings import PROJECT_FILE_NAME
+
+if TYPE_CHECKING:
+    from interlock.interfaces.cli.screen import Screen
+
+app = typer.Typer()
+
+
+class Preset(StrEnum):
+    """The rules to begin with."""
+
+    OBSERVE = "observe"
+    SMALL_TEAM = "small-team"
+    STRICT = "strict"
+
+
+@verb(
+    app,
+    "init",
+    summary=say("Look around and write a commented interlock.yaml; nothing else is touched."),
+    examples=("interlock init", "interlock init --preset strict --yes", "interlock init --project /etc/interlock"),
+)
+def init(
+    caller: Caller,
+    *,
+    preset: Annotated[Preset, typer.Option(help=say("the rules to begin with"))] = Preset.SMALL_TEAM,
+    name: Annotated[str | None, typer.Option(help=say("the project's name; otherwise the folder's"))] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help=say("do not ask"))] = False,
+) -> Answer:
+    """In the folder one stands in, or that --project names."""
+    from interlock.interfaces.cli.detect import look_around
+    from interlock.interfaces.cli.project_text import project_text
+    from interlock.interfaces.cli.prompt import confirm
+
+    folder = (caller.project or Path.cwd()).absolute()
+    folder = folder.parent if folder.name == PROJECT_FILE_NAME else folder
+    file = folder / PROJECT_FILE_NAME
+    if file.exists():
+        msg = f"{file} exists"
+        raise Conflict(msg, code="project.exists", fix="edit it, then: interlock check")
+    if not folder.is_dir():
+        msg = f"there is no folder {folder}"
+        raise Conflict(msg, code="folder.missing", fix=f"mkdir -p {folder}")
+    found = look_around(folder, Path.home(), Path("/"))
+    text = project_text(name or folder.name or "default", getpass.getuser(), preset.value, str(folder), found)
+
+    def show(screen: Screen) -> None:
+        from interlock.interfaces.cli.show_setup import show_found
+
+        show_found(screen, found, file)
+
+    answer = Answer(data={"file": str(file), "preset": preset.value, "found": asdict(found)}, show=show)
+    if caller.interactive and not yes:
+        from interlock.interfaces.cli.screen import Screen as Terminal
+        from interlock.interfaces.cli.show_setup import show_found
+
+        show_found(Terminal(sys.stderr, colour=not caller.settings.no_color), found, file)
+        if not confirm(say("Write it?")):
+            return Answer(status="proposed", exit_code=NOTHING_DONE_YET, warnings=[say("nothing was written")])
+        answer.show = None
+    _write_project(folder, text, preset.value)
+    answer.next = [f"$EDITOR {file}", "interlock check", "interlock exec -- uptime"]
+    return answer
+
+
+@verb(
+    app,
+    "serve",
+    summary=say("Run the resident process in the foreground; other verbs start it by themselves."),
+    examples=("interlock serve", "interlock serve --project /etc/interlock"),
+)
+def serve(
+    caller: Caller,
+    *,
+    background_child: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> Answer:
+    """Until it is told to stop."""
+    from interlock.interfaces.cli.serving import Readiness, serve_until_stopped
+
+    with Readiness(background_child) as readiness:
+        try:
+            serve_until_stopped(caller.locations(), caller.settings, readiness)
+        except InterlockError as error:
+            readiness.failed(error)
+            raise
+    return Answer(status="stopped")
+
+
+@verb(
+    app,
+    "stop",
+    summary=say("Stop the resident process; Runs that are under way go on when it starts again."),
+    examples=("interlock stop",),
+)
+def stop(caller: Caller) -> Answer:
+    """And wait until it is gone."""
+    resident = attach(caller.locations())
+    if resident is None:
+        if caller.table:
+            write_note(say("Interlock does not run here"))
+        return Answer(status="stopped", data={"pid": None})
+    pid = stop_resident(resident, acting_as=caller.acting_as)
+    if caller.table:
+        write_note(say("stopped"))
+    return Answer(status="stopped", data={"pid": pid})
+
+
+@verb(
+    app,
+    "check",
+    summary=say("Look for what is wrong with project, policies, database, disk and evidence."),
+    examples=("interlock check", "interlock check --output json"),
+)
+def check(caller: Caller) -> Answer:
+    """Each finding with its fix; exit code 1 when one is an error."""
+    from interlock.engine.project_file import load_project
+
+    load_project(caller.locations().project_file)
+    data = caller.call("check", patience=say("looking"))
+    findings = data.records("findings")
+    wrong = any(finding.text("level") == "error" for finding in findings)
+
+    def show(screen: Screen) -> None:
+        from interlock.interfaces.cli.show_setup import show_findings
+
+        show_findings(screen, findings)
+
+    return Answer(status="failed" if wrong else "ok", data=dict(data.data), exit_code=FAILED if wrong else 0, show=show)
+
+
+@verb(
+    app,
+    "demo",
+    summary=say("The main job on real commands and files, told as a story; leaves a project to play with."),
+    examples=("interlock demo",),
+)
+def demo(
+    caller: Caller,
+    folder: Annotated[Path | None, typer.Argument(help=say("where the project is left"))] = None,
+) -> Answer:
+    """Everything in it can be repeated by hand."""
+    from interlock.interfaces.cli.demo import run_demo
+
+    return Answer(exit_code=run_demo(folder, colour=caller.colour))
+
+
+def _write_project(folder: Path, text: str, preset: str) -> None:
+    """interlock.yaml, the rules, and a line for git; what is there already is left alone."""
+    import interlock
+
+    source = Path(interlock.__file__).parent / "policies" / "presets" / f"{preset}.cedar"
+    try:
+        policies = folder / "policies"
+        policies.mkdir(exist_ok=True)
+        if not any(policies.glob("*.cedar")):
+            (policies / f"{preset}.cedar").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        ignore = folder / ".gitignore"
+        lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else []
+        if not {".interlock", ".interlock/", "/.interlock", "/.interlock/"} & set(lines):
+            ignore.write_text("\n".join([*lines, "/.interlock/"]) + "\n", encoding="utf-8")
+        with (folder / PROJECT_FILE_NAME).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        msg = f"{folder} cannot be written to: {error.strerror or error}"
+        raise Permanent(msg, code="folder.unusable", fix="name another folder with --project") from error
