@@ -20,12 +20,12 @@ from interlock.commands.facts import (
     require_same_paths,
     settings_for,
 )
-from interlock.commands.library import Library, load_library
+from interlock.commands.library import Library, check_examples, load_library
 from interlock.commands.model import Operation, Probe, Refused, Unknown
 from interlock.commands.probe import holds
 from interlock.commands.schema import program_of
 from interlock.core.action import Action, Ports, StepResult
-from interlock.core.errors import Denied, Invalid, NotFound, Permanent, Stale
+from interlock.core.errors import Conflict, Denied, Invalid, NotFound, Permanent, Stale
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import ProcessResult, ProcessSpec, ProgramContext, StepContext
@@ -48,12 +48,17 @@ class ExecArgs(Frozen):
 
 
 class AdoptArgs(Frozen):
-    """`arguments` types each positional of the script (`month: "[0-9]{6}"`), in the words of a program schema."""
+    """`positionals` types each argument of the script, in the words of a program schema (`month: count`).
+
+    `examples` are command lines as they will be asked for; each must fit the types. Without arguments the name alone is
+    one.
+    """
 
     path: str = Field(min_length=1, max_length=4096)
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)+$", max_length=100)
     summary: str | None = Field(default=None, max_length=200)
     positionals: dict[str, str] = {}
+    examples: tuple[str, ...] = ()
     reads_only: bool = False
     repeatable: bool = False
     timeout_seconds: float = Field(default=3600.0, gt=0, le=TIMEOUT_SECONDS_MAX)
@@ -226,6 +231,7 @@ class Adopt(Action):
             "name": "run",
             "summary": args.summary or f"run {args.name}",
             "positionals": positionals,
+            "match": list(args.examples or (args.name,)),
             "changes": not args.reads_only,
             "discloses": "content",
             "risk": "none" if args.reads_only else "medium",
@@ -242,7 +248,7 @@ class Adopt(Action):
             "adopted": {"path": path, "sha256": sha256},
             "forms": [form],
         }
-        program_of(schema, f"the program {args.name}")
+        self._require_sound(args, schema)
         target = Target(kind="program", id=args.name, names=(path,))
         step = Step(
             verb="adopt",
@@ -265,6 +271,18 @@ class Adopt(Action):
         return Plan(
             action=self.name, args=args.model_dump(mode="json"), summary=step.summary, steps=(step,), facts=facts
         )
+
+    def _require_sound(self, args: AdoptArgs, schema: JsonObject) -> None:
+        """Raises Invalid when the schema is none, the name is taken by the library, or an example does not fit."""
+        program = program_of(schema, f"the program {args.name}")
+        if args.positionals and not args.examples:
+            msg = f"{args.name} takes arguments, so it needs an example of how it is asked for"
+            raise Invalid(msg, code="adopt.no_example", fix=f"--example '{args.name} ...'")
+        base = load_library(())
+        if args.name in base.programs:
+            msg = f"{args.name} is the name of a program of the library"
+            raise Conflict(msg, code="adopt.name_taken", fix="choose another name")
+        check_examples(base.with_programs((program,)), program)
 
     def perform(self, step: Step, context: StepContext) -> StepResult:
         """Write the name down, or strike it out."""

@@ -98,7 +98,9 @@ def _follow(candidate: str, owners: frozenset[int], status: Stat) -> str | None:
 def _require_safe(path: str, found: FileStatus | None, owners: frozenset[int]) -> None:
     if found is None:
         return
-    loose = found.link is None and found.mode & 0o022
+    # In a folder with the sticky bit (/tmp) nobody replaces what another user owns, and each part is checked for that.
+    sticky = stat.S_ISDIR(found.mode) and found.mode & stat.S_ISVTX
+    loose = found.link is None and found.mode & 0o022 and not sticky
     if found.owner in owners and not loose:
         return
     why = f"it belongs to user {found.owner}" if found.owner not in owners else "group or others may write it"
