@@ -153,8 +153,8 @@ def _parse(line: str) -> dict[str, Any] | None:
         value = json.loads(line)
         if not isinstance(value, dict) or value.keys() != _FIELDS or not isinstance(value["data"], dict):
             return None
-        # The C encoder gives the canonical form of nearly every line, at a tenth of the cost of the exact one, which takes
-        # every number for a double.
+        # The C encoder gives the canonical form of nearly every line at a tenth of the cost of the exact one, for which
+        # every number is a double.
         quick = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         if quick != line and canonical_bytes(json.loads(line, parse_int=float)) != line.encode():
             return None
