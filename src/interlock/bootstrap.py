@@ -30,7 +30,7 @@ from interlock.adapters.processes import ProcessTargets
 from interlock.adapters.repositories import RepositoryTargets
 from interlock.adapters.resolvers import ResolverSet
 from interlock.adapters.systemd import UnitTargets
-from interlock.core.action import Ports
+from interlock.core.action import Action, Ports
 from interlock.core.errors import Conflict, InterlockError
 from interlock.core.model import JsonObject
 from interlock.core.project import Project
@@ -250,10 +250,12 @@ async def open_installation(
     *,
     report: Callable[[str], None] = lambda _: None,
     work: bool = True,
+    further_actions: tuple[type[Action], ...] = (),
 ) -> AsyncIterator[Installation]:
     """Everything but the interfaces, started, and stopped at the end.
 
-    `work` False leaves out the worker and the reconcilers: for tools that only look.
+    `work` False leaves out the worker and the reconcilers: for tools that only look. `further_actions` join those that
+    were found.
     """
     locations.make_folders()
     project = ProjectSource(locations)
@@ -264,7 +266,8 @@ async def open_installation(
         stack.push_async_callback(database.close)
         threads = ThreadPoolExecutor(project().limits.runs_at_once_max + THREADS_SPARE, thread_name_prefix="step")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-        installation = await _assemble(locations, project, address, embedded, database, threads)
+        catalog = Catalog((*find_action_classes(), *further_actions))
+        installation = await _assemble(locations, project, address, embedded, database, threads, catalog=catalog)
         if work:
             await installation.runner.start()
             stack.push_async_callback(installation.runner.stop)
@@ -280,6 +283,8 @@ async def _assemble(
     embedded: EmbeddedPostgres | None,
     database: Database,
     threads: ThreadPoolExecutor,
+    *,
+    catalog: Catalog,
 ) -> Installation:
     clock, signals, worker = SystemClock(), Signals(), process_identity()
     keys = locations.state_folder / "keys"
@@ -292,7 +297,6 @@ async def _assemble(
     output_log = Outputs(outputs, signals, redactor)
     records = LiveRecords(store, control)
     await records.refresh()
-    catalog = Catalog(find_action_classes())
     loader = PolicyLoader(
         CedarEngine(),
         lambda: catalog.names,

@@ -52,8 +52,8 @@ class Door:
         self._limits = limits
         self._runner: Runner | None = None
 
-    def attach(self, runner: Runner) -> None:
-        """The worker of this process, for the fast path."""
+    def attach(self, runner: Runner | None) -> None:
+        """The worker of this process, for the fast path; None: everything goes through the queue."""
         self._runner = runner
 
     async def propose(self, actor: Actor, ask: Ask) -> Proposal:
