@@ -143,15 +143,21 @@ VKEY = KEY.verifier.encode()
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
+    for name, body in members(archive).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
     return folder / "interlock-audit-24"
+
+
+def members(archive: Path) -> dict[str, bytes]:
+    with tarfile.open(archive) as packed:
+        return {member.name: packed.extractfile(member).read() for member in packed}  # type: ignore[union-attr]
 
 
 def repack(archive: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
     """What an attacker without the key does: other contents, an honest-looking archive around them."""
-    with tarfile.open(archive) as packed:
-        files = {member.name: packed.extractfile(member).read() for member in packed}  # type: ignore[union-attr]
+    files = members(archive)
     change(files)
     with tarfile.open(archive, "w:gz") as packed:
         for name, body in files.items():
