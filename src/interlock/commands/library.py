@@ -25,6 +25,8 @@ ARGUMENTS_MAX = 256
 ARGUMENT_BYTES_MAX = 8 * 1024
 ARGV_BYTES_MAX = 128 * 1024
 PROGRAMS_MAX = 2000
+ABOUT = frozenset({"--version", "--help"})
+"""Standing alone after the name of a described program, these make it tell about itself and do nothing else."""
 SHOWN_CHARACTERS_MAX = 60
 
 PathClass = Literal["open", "rooted", "secret"]
@@ -55,6 +57,9 @@ class Library:
         for program in programs:
             self._add(program)
         self._candidates = {name: ready.program.candidates(name) for name, ready in self._compiled.items()}
+        for program in self._programs.values():
+            if program.executes is not None and program.executes not in self._compiled:
+                raise _broken(program, f"it executes {program.executes}, which is not described")
         self.digest = digest_of(
             {
                 "programs": [self._programs[name].model_dump(mode="json") for name in sorted(self._programs)],
@@ -109,8 +114,14 @@ class Library:
         if known is None or compiled is None:
             return self._undescribed(asked)
         candidates = (name,) if "/" in name else self._candidates[known]
-        answer = match_program(compiled, (known, *asked[1:]), candidates)
-        return self._with_path_rules(answer) if isinstance(answer, Operation) and answer.paths else answer
+        program = compiled.program
+        places = self._candidates[program.executes] if program.executes else candidates
+        answer = match_program(compiled, (known, *asked[1:]), places)
+        if isinstance(answer, Operation):
+            return self._with_path_rules(answer) if answer.paths else answer
+        if len(asked) == 2 and asked[1] in ABOUT and program.adopted is None:  # noqa: PLR2004 - the name and one option
+            return _about(known, asked[1], candidates, program.environment)
+        return answer
 
     def classify_path(self, real_path: str) -> PathClass:
         """How a resolved path may be read: `open` to everybody, `secret` to nobody at once, `rooted` in the roots."""
@@ -131,17 +142,8 @@ class Library:
         if wrapper is not None:
             candidates = tuple(f"{folder}/{base}" for folder in FOLDERS)
             if len(argv) == 2 and argv[1] in wrapper.reads and (name == base or name in candidates):  # noqa: PLR2004
-                return Operation(
-                    program=base,
-                    form="about",
-                    path_candidates=candidates if name == base else (name,),
-                    argv=(base, argv[1]),
-                    summary=f"what {base} tells about itself",
-                    changes=False,
-                    discloses="nothing",
-                    risk="none",
-                    environment=dict(wrapper.environment),
-                )
+                shown = candidates if name == base else (name,)
+                return _about(base, argv[1], shown, wrapper.environment)
             return Refused(program=base, why=wrapper.why, instead=wrapper.instead)
         if base in self._compiled:
             places = ", ".join(self._candidates[base][:3])
@@ -156,6 +158,20 @@ class Library:
             if reference.access != "write" and self.classify_path(posixpath.normpath(reference.text)) == "secret":
                 return operation.disclosing("secret")
         return operation
+
+
+def _about(program: str, option: str, candidates: tuple[str, ...], environment: Mapping[str, str]) -> Operation:
+    return Operation(
+        program=program,
+        form="about",
+        path_candidates=candidates,
+        argv=(program, option),
+        summary=f"what {program} tells about itself",
+        changes=False,
+        discloses="nothing",
+        risk="none",
+        environment=dict(environment),
+    )
 
 
 def _broken(program: Program, why: str) -> Invalid:
@@ -208,18 +224,24 @@ def check_examples(library: Library, program: Program) -> None:
     """
     for form in program.forms:
         for line in form.match:
-            answer = library.match(shlex.split(line))
+            answer = library.match(_words_of(program, form.name, line))
             if not isinstance(answer, Operation) or answer.form != form.name:
-                _fail(program, form.name, f"`{line}` should match but {_told(answer)}")
-            else:
-                _check_follow_ups(library, program, answer)
+                raise _unfit(program, form.name, f"`{line}` should match but {_told(answer)}")
+            _check_follow_ups(library, program, answer)
         for line in form.not_match:
             try:
-                answer = library.match(shlex.split(line))
+                answer = library.match(_words_of(program, form.name, line))
             except Invalid:
                 continue
             if isinstance(answer, Operation) and answer.form == form.name:
-                _fail(program, form.name, f"`{line}` should not match but it does")
+                raise _unfit(program, form.name, f"`{line}` should not match but it does")
+
+
+def _words_of(program: Program, form: str, line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise _unfit(program, form, f"`{line}` is not a command line: {error}") from error
 
 
 def _check_follow_ups(library: Library, program: Program, operation: Operation) -> None:
@@ -227,20 +249,20 @@ def _check_follow_ups(library: Library, program: Program, operation: Operation) 
     for argv in reads:
         answer = library.match(argv)
         if not isinstance(answer, Operation) or answer.changes:
-            _fail(program, operation.form, f"its check {shlex.join(argv)!r} is not a known read")
+            raise _unfit(program, operation.form, f"its check {shlex.join(argv)!r} is not a known read")
     if operation.undo is not None:
         answer = library.match(operation.undo.argv)
         if not isinstance(answer, Operation) or not answer.changes:
-            _fail(program, operation.form, f"its undo {shlex.join(operation.undo.argv)!r} is not a known change")
+            raise _unfit(program, operation.form, f"its undo {shlex.join(operation.undo.argv)!r} is not a known change")
 
 
 def _told(answer: Match) -> str:
     return f"is {answer.form}" if isinstance(answer, Operation) else f"is not: {answer.why}"
 
 
-def _fail(program: Program, form: str, why: str) -> None:
+def _unfit(program: Program, form: str, why: str) -> Invalid:
     msg = f"program {program.program}, form {form}: {why}"
-    raise Invalid(msg, code="program.example", fix="mend the form or the example")
+    return Invalid(msg, code="program.example", fix="mend the form or the example")
 
 
 def load_library(extra: tuple[Path, ...] = ()) -> Library:

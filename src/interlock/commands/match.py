@@ -172,7 +172,8 @@ def _check_names(compiled: CompiledForm) -> None:
     form = compiled.form
     names = {name for name, _ in compiled.positionals}
     options = [spelling for group in form.requires for spelling in group]
-    options += list(form.defaults) + (list(form.follows) if isinstance(form.follows, tuple) else [])
+    options += [*form.defaults, *form.replace, *form.replace.values()]
+    options += form.follows if isinstance(form.follows, tuple) else ()
     templates = [form.summary]
     templates += [rule.source for rule in form.targets if rule.source and rule.source.startswith("-")]
     for probe in (form.check, form.undo, form.undo.only_if if form.undo else None):
@@ -249,9 +250,10 @@ def match_program(compiled: CompiledProgram, argv: tuple[str, ...], candidates: 
 
 
 def _answer(program: Program, mismatch: _Mismatch, node: Node) -> Refused | Unknown:
-    if mismatch.refused:
+    if mismatch.refused or program.otherwise:
         instead = program.instead or "leave that argument out, or adopt a script that does it (interlock adopt PATH)"
-        return Refused(program=program.program, why=mismatch.why, instead=instead, index=mismatch.index)
+        why = mismatch.why if mismatch.refused else f"{program.otherwise}; here {mismatch.why}"
+        return Refused(program=program.program, why=why, instead=instead, index=mismatch.index)
     nearest = sorted(node.words) or sorted({spelling for form in node.forms for spelling in form.table.exact})
     return Unknown(
         program=program.program, why=mismatch.why, index=mismatch.index, nearest=tuple(nearest[:NEAREST_MAX])
@@ -440,7 +442,11 @@ def _operation(
         option = compiled.known.find(spelling)
         if option is not None and option.name not in names:
             added.extend(tokens)
-    final = (argv[0], *program.insert, *argv[1:begin], *added, *argv[begin:])
+    asked = list(argv)
+    for item in given:
+        if item.name in form.replace:
+            asked[item.index] = _replaced(asked[item.index], item.name, form.replace[item.name])
+    final = (program.executes or argv[0], *program.insert, *asked[1:begin], *added, *asked[begin:])
     shift = len(program.insert)
     paths = [
         PathReference(
@@ -479,6 +485,11 @@ def _operation(
         timeout_seconds=form.timeout_seconds,
         ends_by_timeout=follows,
     )
+
+
+def _replaced(token: str, switch: str, other: str) -> str:
+    """The argument with one switch exchanged; in a cluster (`-Rn`) its letter, which comes before any value."""
+    return other if token == switch else token.replace(switch[1], other[1], 1)
 
 
 def _any_given(compiled: CompiledForm, spellings: tuple[str, ...], names: set[str]) -> bool:

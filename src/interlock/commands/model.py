@@ -123,6 +123,7 @@ class Form(Arguments):
         requires: Options that must be given; alternatives are separated by spaces.
         defaults: Option -> the arguments to add when it is absent.
         insert: Arguments always added after the words.
+        replace: Switch -> the switch that is executed in its place, alone or in a cluster.
         interspersed: False where the first positional ends the options.
         working_folder: How the working folder is used when no path is named.
         follows: It runs until it is stopped, so that reaching the time-out is its normal end; options that make it so.
@@ -137,6 +138,7 @@ class Form(Arguments):
     requires: Annotated[tuple[Spellings, ...], BeforeValidator(_alone)] = ()
     defaults: dict[str, tuple[str, ...]] = {}
     insert: tuple[str, ...] = ()
+    replace: dict[str, Spelling] = {}
     interspersed: bool = True
     working_folder: Access | None = None
     follows: bool | Spellings = False
@@ -185,6 +187,8 @@ class Program(Frozen):
         refused: Options that no approval opens here, with the reason.
         refused_words: Commands (separated by commas) that no approval opens here, with the reason.
         instead: What to use in place of what is refused.
+        otherwise: Why everything but the forms is refused rather than unknown: the program runs what it is told.
+        executes: The program that is started in its place (`cat` for a pager).
         environment: Added to the clean one.
         insert: Arguments that follow the program's name.
     """
@@ -205,6 +209,8 @@ class Program(Frozen):
     refused: dict[str, str] = {}
     refused_words: dict[str, str] = {}
     instead: str | None = None
+    otherwise: str | None = None
+    executes: str | None = Field(default=None, pattern=PROGRAM_NAME)
     adopted: Adopted | None = None
     forms: tuple[Form, ...] = Field(min_length=1)
 
