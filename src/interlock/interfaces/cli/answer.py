@@ -71,7 +71,7 @@ def write_answer(answer: Answer, output: OutputFormat, *, colour: bool) -> None:
         yaml.safe_dump(answer.envelope(), sys.stdout, allow_unicode=True, sort_keys=False, width=100)
         return
     for warning in answer.warnings:
-        write_note(say("note: {text}", text=warning))
+        write_note(warning)
     if answer.show is not None:
         from interlock.interfaces.cli.screen import Screen
 
@@ -79,11 +79,36 @@ def write_answer(answer: Answer, output: OutputFormat, *, colour: bool) -> None:
     data = answer.data
     error = data.get("error") if isinstance(data, dict) else None
     if isinstance(error, dict):
-        write_note(f"{answer.status}: {error['message']}")
+        write_note(f"{_kind_in_words(answer.status)}: {error['message']}")
+        _write_faults(error)
     if answer.next:
         sys.stdout.flush()
         for index, step in enumerate(answer.next):
             write_note(("→ " if index == 0 else "  ") + step)
+
+
+def _kind_in_words(kind: str) -> str:
+    words = {
+        "invalid": say("invalid"),
+        "not_found": say("not found"),
+        "denied": say("denied"),
+        "conflict": say("conflict"),
+        "stale": say("stale"),
+        "transient": say("not now"),
+        "permanent": say("failed"),
+    }
+    return words.get(kind, kind)
+
+
+def _write_faults(error: dict[str, object]) -> None:
+    """The further faults of a file that has more than one."""
+    details = error.get("details")
+    faults = details.get("faults") if isinstance(details, dict) else None
+    for fault in faults[1:] if isinstance(faults, list) else []:
+        if isinstance(fault, dict):
+            write_note(
+                f"  {fault.get('line') or ''}: {fault.get('path') or ''} {fault.get('message')} → {fault.get('fix')}"
+            )
 
 
 def write_note(text: str) -> None:

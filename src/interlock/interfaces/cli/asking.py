@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from interlock.core.errors import Invalid
 from interlock.interfaces.cli.answer import Answer, write_note
 from interlock.interfaces.cli.caller import Caller
-from interlock.interfaces.cli.outcome import answer_of_proposal, answer_of_run, sentence_of_run
+from interlock.interfaces.cli.outcome import DIGEST_SHOWN, answer_of_proposal, answer_of_run, sentence_of_run
 from interlock.interfaces.cli.prompt import confirm, confirm_high_risk
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.stream import RunStream
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 DIGEST_CHARACTERS_MIN = 6
+CONFIRM_HERE = "--confirm"
 
 
 @dataclass
@@ -30,8 +31,8 @@ class Asking:
     Args:
         method: The method of the local protocol: `submit`, `retry`, `undo`.
         params: Its parameters, without what says that it is confirmed.
-        command: The words after `interlock` that ask this again, for the line that says how to go on; `--confirm` is
-            put behind its first word.
+        command: The words after `interlock` that ask this again, for the line that says how to go on, with
+            `CONFIRM_HERE` where options may stand.
         confirm: The value of `--confirm`: None when it was not given, `BARE_CONFIRM` without a digest.
         wait: Whether to follow the Run to its end.
         verbose: Whether to say how a Run ended that only looked.
@@ -140,7 +141,9 @@ def _shown(caller: Caller, asking: Asking, proposal: Record) -> Answer:
     answer = answer_of_proposal(proposal, _confirm_command(caller, asking, proposal))
     if caller.table:
         denied = answer.status == "denied"
-        answer.warnings.append(say("forbidden") if denied else say("nothing was done; to do exactly this:"))
+        answer.warnings.append(
+            say("forbidden: nothing was done") if denied else say("nothing was done; to do exactly this:")
+        )
 
     def show(screen: Screen) -> None:
         from interlock.interfaces.cli.plan import show_plan
@@ -152,11 +155,11 @@ def _shown(caller: Caller, asking: Asking, proposal: Record) -> Answer:
 
 
 def _confirm_command(caller: Caller, asking: Asking, proposal: Record) -> str:
-    verb, *rest = asking.command
-    named = ["--project", str(caller.project)] if caller.project is not None else []
-    acting = ["--as", caller.asked_as] if caller.asked_as is not None else []
-    confirm = f"--confirm={proposal.text('digest')[:12]}"
-    return shlex.join(["interlock", verb, *named, *acting, confirm, *rest])
+    given = ["--project", str(caller.project)] if caller.project is not None else []
+    given += ["--as", caller.asked_as] if caller.asked_as is not None else []
+    given.append(f"--confirm={proposal.text('digest')[:DIGEST_SHOWN]}")
+    place = asking.command.index(CONFIRM_HERE)
+    return shlex.join(["interlock", *asking.command[:place], *given, *asking.command[place + 1 :]])
 
 
 def _second_confirmation(caller: Caller, stream: RunStream, run: Record, *, wait: bool) -> Record:

@@ -43,18 +43,18 @@ def missing_in_words(missing: list[Record]) -> str:
     """What is still asked for."""
     parts = []
     for requirement in missing:
-        approvals, confirmations = requirement.number("approvals"), requirement.number("confirmations")
+        approvals = requirement.number("approvals")
         if approvals:
             roles = " / ".join(requirement.texts("roles"))
             people = say("one person") if approvals == 1 else say("{count} people", count=approvals)
             who = say("{people} with the role {roles}", people=people, roles=roles) if roles else people
             parts.append(say("{who} has to approve it", who=who))
-        if confirmations:
-            parts.append(
-                say("its asker has to confirm it")
-                if confirmations == 1
-                else say("its asker has to confirm it {count} times", count=confirmations)
-            )
+    # Confirmations do not add up: the strictest policy says how many.
+    confirmations = max((requirement.number("confirmations") for requirement in missing), default=0)
+    if confirmations == 1:
+        parts.append(say("its asker has to confirm it"))
+    elif confirmations:
+        parts.append(say("its asker has to confirm it {count} times", count=confirmations))
     return "; ".join(dict.fromkeys(parts))
 
 
@@ -64,7 +64,7 @@ def next_of_run(run: Record, *, as_agent: bool) -> list[str]:
     if state == "waiting":
         if as_agent:
             return [say("do not ask again: tell the person you work for"), f"interlock show {number}"]
-        return [f"interlock approve {number}", f"interlock why {number}"]
+        return [f"interlock approve {number}", f"interlock why {number}", f"interlock cancel {number}"]
     if state in {"queued", "running"}:
         return [f"interlock output {number} --follow", f"interlock cancel {number}"]
     if state == "unresolved":

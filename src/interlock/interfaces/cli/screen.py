@@ -18,6 +18,9 @@ from interlock.lib.clock import SystemClock
 NARROW_COLUMNS = 72
 """Below this, what would be a row of a table becomes a few short lines."""
 
+FIELDS_COLUMNS_MIN = 50
+"""Below this a name stands above its value instead of before it."""
+
 _PIPE_COLUMNS = 240
 _STYLES = {
     "succeeded": "green",
@@ -97,7 +100,7 @@ class Screen:
         shown = [(name, value) for name, value in pairs if str(value)]
         if not shown:
             return
-        if self.width < NARROW_COLUMNS // 2:
+        if self.width < FIELDS_COLUMNS_MIN:
             for name, value in shown:
                 self.quiet(name, indent=indent)
                 self.line(value, indent=indent + 2)

@@ -137,5 +137,5 @@ def _gist(kind: str, data: Record) -> str:
     if kind == "noted":
         return data.text("note") + (f" ({data.text('by')})" if data.text("by") else "")
     parts = [data.text("state"), data.text("summary"), data.text("reason")]
-    step = f"{say('step {number}', number=data.number('step') + 1)}: " if "step" in data else ""
-    return step + " · ".join(part for part in parts if part)
+    step = [say("step {number}", number=data.number("step") + 1)] if "step" in data else []
+    return " · ".join(part for part in [*step, *parts] if part)

@@ -9,7 +9,7 @@ import typer
 
 from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.arguments import read_arguments
-from interlock.interfaces.cli.asking import Asking, ask
+from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.complete import complete_action, complete_run
 from interlock.interfaces.cli.verb import verb
@@ -17,8 +17,12 @@ from interlock.interfaces.messages import say
 
 app = typer.Typer()
 
-Reason = Annotated[str | None, typer.Option(help=say("why, for those who approve and those who read the log"))]
-Key = Annotated[str | None, typer.Option(help=say("ask only once: the same key and ask is the same Run"))]
+Reason = Annotated[
+    str | None, typer.Option(metavar="TEXT", help=say("why, for those who approve and those who read the log"))
+]
+Key = Annotated[
+    str | None, typer.Option(metavar="KEY", help=say("ask only once: the same key and ask is the same Run"))
+]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", help=say("end it after so many seconds"))
 ]
@@ -65,7 +69,7 @@ def _words(**options: object) -> list[str]:
 )
 def execute(
     caller: Caller,
-    argv: Annotated[list[str], typer.Argument(metavar="-- ARGV", help=say("the program and its arguments"))],
+    argv: Annotated[list[str], typer.Argument(metavar="ARGV", help=say("the program and its arguments"))],
     *,
     reason: Reason = None,
     key: Key = None,
@@ -77,7 +81,7 @@ def execute(
     """A program by its argument vector; relative paths begin where the caller stands."""
     args: dict[str, object] = {"argv": argv, "folder": str(Path.cwd())}
     params = _submit("command.exec", args, reason=reason, key=key, timeout=timeout)
-    words = ["exec", *_words(reason=reason, key=key, timeout=timeout), "--", *argv]
+    words = ["exec", *_words(reason=reason, key=key, timeout=timeout), CONFIRM_HERE, "--", *argv]
     return ask(caller, Asking("submit", params, words, confirm=confirm, wait=wait, verbose=verbose))
 
 
@@ -110,7 +114,7 @@ def do(
     """Any action of the catalogue."""
     args = read_arguments(caller, action, arg or [], args_file)
     words = ["do", action, *_words(arg=arg, reason=reason, key=key, timeout=timeout)]
-    words += _words(**{"args-file": args_file})
+    words += [*_words(**{"args-file": args_file}), CONFIRM_HERE]
     params = _submit(action, args, reason=reason, key=key, timeout=timeout)
     return ask(caller, Asking("submit", params, words, confirm=confirm, wait=wait, verbose=verbose))
 
@@ -132,7 +136,8 @@ def retry(
 ) -> Answer:
     """Of a Run that did not go well."""
     params: dict[str, object] = {"run": run, "reason": reason, "key": key}
-    return ask(caller, Asking("retry", params, ["retry", str(run), *_words(reason=reason)], confirm=confirm, wait=wait))
+    words = ["retry", str(run), *_words(reason=reason, key=key), CONFIRM_HERE]
+    return ask(caller, Asking("retry", params, words, confirm=confirm, wait=wait))
 
 
 @verb(
@@ -152,7 +157,8 @@ def undo(
 ) -> Answer:
     """Of a Run that succeeded."""
     params: dict[str, object] = {"run": run, "reason": reason, "key": key}
-    return ask(caller, Asking("undo", params, ["undo", str(run), *_words(reason=reason)], confirm=confirm, wait=wait))
+    words = ["undo", str(run), *_words(reason=reason, key=key), CONFIRM_HERE]
+    return ask(caller, Asking("undo", params, words, confirm=confirm, wait=wait))
 
 
 @verb(
@@ -244,7 +250,7 @@ def adopt(
 ) -> Answer:
     """`interlock.adopt`."""
     words = ["adopt", str(path), *_words(name=name, summary=summary, argument=argument, repeatable=repeatable)]
-    words += _words(**{"reads-only": reads_only, "reason": reason})
+    words += [*_words(**{"reads-only": reads_only, "reason": reason}), CONFIRM_HERE]
     positionals = dict(item.partition("=")[::2] for item in argument or [])
     args: dict[str, object] = {"path": str(path.absolute()), "name": name, "summary": summary}
     args |= {"positionals": positionals, "reads_only": reads_only, "repeatable": repeatable}
@@ -253,7 +259,7 @@ def adopt(
 
 
 def _order(caller: Caller, action: str, words: list[str], confirm: str | None, **args: object) -> Answer:
-    return ask(caller, Asking("submit", _submit(action, args), words, confirm=confirm))
+    return ask(caller, Asking("submit", _submit(action, args), [*words, CONFIRM_HERE], confirm=confirm))
 
 
 def _submit(

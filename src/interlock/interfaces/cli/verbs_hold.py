@@ -18,7 +18,7 @@ import typer
 
 from interlock.core.errors import Invalid, NotFound
 from interlock.interfaces.cli.answer import Answer, write_note
-from interlock.interfaces.cli.asking import Asking, ask_with
+from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask_with
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.outcome import sentence_of_run
 from interlock.interfaces.cli.record import Record
@@ -46,7 +46,7 @@ _FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 def hold(
     caller: Caller,
     target: Annotated[str, typer.Argument(metavar="TARGET", help=say("KIND:NAME, as in unit:nginx.service"))],
-    argv: Annotated[list[str], typer.Argument(metavar="-- ARGV", help=say("your command and its arguments"))],
+    argv: Annotated[list[str], typer.Argument(metavar="ARGV", help=say("your command and its arguments"))],
     *,
     reason: Reason = None,
     confirm: Confirm = None,
@@ -61,7 +61,7 @@ def hold(
         raise NotFound(msg, code="hold.program")
     terminal = _Terminal(caller, argv)
     params: dict[str, object] = {"target": target, "command": argv, "reason": reason, "minutes": minutes}
-    words = ["hold", *(["--reason", reason] if reason else []), target, "--", *argv]
+    words = ["hold", *(["--reason", reason] if reason else []), CONFIRM_HERE, target, "--", *argv]
 
     def request(*, confirmed: bool, digest: str | None) -> Record:
         said: dict[str, object] = {"confirmed": confirmed}

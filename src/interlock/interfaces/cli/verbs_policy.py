@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
-policy = typer.Typer(
-    help=say("The rules: check them, test them, and ask which of them decides."), rich_markup_mode=None
-)
+policy = typer.Typer(help=say("The rules: check, test, explain, reload."), rich_markup_mode=None)
 app.add_typer(policy, name="policy")
 
 
@@ -85,7 +83,7 @@ def test(caller: Caller) -> Answer:
 def explain(
     caller: Caller,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="N | -- ARGV", help=say("a Run's number, or a command"))
+        list[str] | None, typer.Argument(metavar="N|ARGV", help=say("a Run's number, or a command"))
     ] = None,
     *,
     action: Annotated[
