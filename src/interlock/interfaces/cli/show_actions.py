@@ -46,6 +46,8 @@ def type_in_words(schema: Record, required: bool) -> str:
     }
     words |= {"array": say("list"), "object": say("names and values")}
     parts = [" | ".join(words.get(kind.text("type"), kind.text("type") or "JSON") for kind in kinds)]
+    if kinds[0].text("type") == "array" and (item := kinds[0].record("items").text("type")):
+        parts = [say("list of {kind}", kind=words.get(item, item))]
     if kinds[0].texts("enum"):
         parts = [" | ".join(kinds[0].texts("enum"))]
     if kinds[0].text("pattern"):

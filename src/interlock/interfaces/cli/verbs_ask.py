@@ -231,7 +231,7 @@ def resume_agents(
     summary=say("Make a script a known program, pinned by its content."),
     examples=(
         "interlock adopt /opt/reports/nightly.sh --name report.nightly",
-        "interlock adopt ./month.sh --name report.month --argument 'month=[0-9]{6}' --repeatable",
+        "interlock adopt ./month.sh --name report.month --argument 'month=[0-9]{6}' --example 'report.month 202602'",
     ),
 )
 def adopt(
@@ -243,17 +243,20 @@ def adopt(
     argument: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PATTERN", help=say("an argument it takes, in order"))
     ] = None,
+    example: Annotated[
+        list[str] | None, typer.Option(metavar="LINE", help=say("how it is asked for; needed when it takes arguments"))
+    ] = None,
     reads_only: Annotated[bool, typer.Option(help=say("it changes nothing"))] = False,
     repeatable: Annotated[bool, typer.Option(help=say("running it twice is as good as once"))] = False,
     reason: Reason = None,
     confirm: Confirm = None,
 ) -> Answer:
     """`interlock.adopt`."""
-    words = ["adopt", str(path), *_words(name=name, summary=summary, argument=argument, repeatable=repeatable)]
-    words += [*_words(**{"reads-only": reads_only, "reason": reason}), CONFIRM_HERE]
-    positionals = dict(item.partition("=")[::2] for item in argument or [])
+    words = ["adopt", str(path), *_words(name=name, summary=summary, argument=argument, example=example)]
+    words += [*_words(repeatable=repeatable, **{"reads-only": reads_only, "reason": reason}), CONFIRM_HERE]
+    arguments = dict(item.partition("=")[::2] for item in argument or [])
     args: dict[str, object] = {"path": str(path.absolute()), "name": name, "summary": summary}
-    args |= {"positionals": positionals, "reads_only": reads_only, "repeatable": repeatable}
+    args |= {"arguments": arguments, "examples": example or [], "reads_only": reads_only, "repeatable": repeatable}
     params = _submit("interlock.adopt", args, reason=reason)
     return ask(caller, Asking("submit", params, words, confirm=confirm))
 
