@@ -46,6 +46,7 @@ async def snapshot(connection: Connection) -> AsyncIterator[None]:
     """A read-only transaction in which the log stands still; the connection must not be in a transaction already."""
     async with connection.transaction():
         await connection.execute("set transaction isolation level repeatable read, read only")
+        await connection.execute("set local jit = off")  # compiling costs more than these plain merges ever gain
         yield
 
 
