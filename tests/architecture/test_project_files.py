@@ -17,7 +17,7 @@ ADR_HEADINGS = ["Decision", "Why", "What you must now do"]
 
 # Written with brackets so that this file does not break its own rule.
 FORBIDDEN = {
-    r"\b([T]ODO|[F]IXME|[X]XX)\b": "do it now, or write an issue and say nothing here",
+    r"(#|//|<!--).*\b([T]ODO|[F]IXME|[X]XX)\b|\b([T]ODO|[F]IXME|[X]XX):": "do it now, or write an issue",
     r"(?<![\w.])/[w]ork/|/tmp/[b]ash_jobs": "a path of somebody's machine",
     r"https?://[^/\s]+/([s]imple|[p]ackages/[0-9a-f]{2}|[d]ebian)/": "an address of a package registry",
 }

@@ -139,6 +139,7 @@ RULES = (
         "import time\ntime.sleep(1)\n",
         {
             "adapters/postgres*.py": "PostgreSQL says in a file that it is ready, locks of others cannot be awaited",
+            "interfaces/cli/demo.py": "it waits for others to act, as its reader does",
             "engine/process_tree.py": "the kernel does not tell when it has let go of a cgroup",
         },
     ),
