@@ -242,6 +242,11 @@ def embedded_server(locations: Locations, report: Callable[[str], None]) -> Embe
     return EmbeddedPostgres(locations.state_folder, locations.runtime_folder, clock=SystemClock(), report=report)
 
 
+def remove_database(locations: Locations) -> None:
+    """Delete the embedded database with everything in it; the resident process must not run."""
+    embedded_server(locations, lambda _: None).remove()
+
+
 @asynccontextmanager
 async def open_installation(
     locations: Locations,
@@ -267,7 +272,8 @@ async def open_installation(
         threads = ThreadPoolExecutor(project().limits.runs_at_once_max + THREADS_SPARE, thread_name_prefix="step")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         catalog = Catalog((*find_action_classes(), *further_actions))
-        installation = await _assemble(locations, project, address, embedded, database, threads, catalog=catalog)
+        base = await _base(locations, project, database)
+        installation = _assemble(base, address, embedded, threads, catalog)
         if work:
             await installation.runner.start()
             stack.push_async_callback(installation.runner.stop)
@@ -276,92 +282,140 @@ async def open_installation(
         yield installation
 
 
-async def _assemble(
-    locations: Locations,
-    project: ProjectSource,
-    address: DatabaseAddress,
-    embedded: EmbeddedPostgres | None,
-    database: Database,
-    threads: ThreadPoolExecutor,
-    *,
-    catalog: Catalog,
-) -> Installation:
-    clock, signals, worker = SystemClock(), Signals(), process_identity()
+@dataclass(frozen=True)
+class _Base:
+    """What everything else stands on: where it lies, its clock, its keys, its tables."""
+
+    locations: Locations
+    project: ProjectSource
+    database: Database
+    clock: SystemClock
+    signals: Signals
+    worker: JsonObject
+    key: SigningKey
+    blobs: FileBlobs
+    store: RunStore
+    control: ControlStore
+    redactor: Redactor
+    outputs: OutputStore
+    output_log: Outputs
+    records: LiveRecords
+
+
+async def _base(locations: Locations, project: ProjectSource, database: Database) -> _Base:
     keys = locations.state_folder / "keys"
-    key = signing_key(keys, f"interlock/{project().name}")
     body_key = blob_key(keys)
-    blobs = FileBlobs(locations.state_folder / "blobs", body_key)
-    store, control = RunStore(database), ControlStore(database)
-    outputs = OutputStore(database, PieceCipher(body_key))
+    store, control, signals = RunStore(database), ControlStore(database), Signals()
     redactor = Redactor(project().secrets_patterns)
-    output_log = Outputs(outputs, signals, redactor)
+    outputs = OutputStore(database, PieceCipher(body_key))
     records = LiveRecords(store, control)
     await records.refresh()
-    loader = PolicyLoader(
+    return _Base(
+        locations=locations,
+        project=project,
+        database=database,
+        clock=SystemClock(),
+        signals=signals,
+        worker=process_identity(),
+        key=signing_key(keys, f"interlock/{project().name}"),
+        blobs=FileBlobs(locations.state_folder / "blobs", body_key),
+        store=store,
+        control=control,
+        redactor=redactor,
+        outputs=outputs,
+        output_log=Outputs(outputs, signals, redactor),
+        records=records,
+    )
+
+
+def _loader(base: _Base, catalog: Catalog) -> PolicyLoader:
+    return PolicyLoader(
         CedarEngine(),
         lambda: catalog.names,
-        _own_parts(locations),
+        _own_parts(base.locations),
         realpath=os.path.realpath,
-        monotonic=clock.monotonic,
+        monotonic=base.clock.monotonic,
     )
-    book = PolicyBook(lambda: loader.load(project()), _alarm)
-    judge = Judge(book, _alarm)
-    resolvers = _resolvers(locations, project, _own_parts(locations), embedded)
-    catalog.connect(Ports(project, resolvers, clock, records, redactor, catalog.action))
-    thread = in_threads(threads)
-    door = Door(store, Planner(catalog.action, redactor, thread), judge, signals, clock, lambda: project().limits)
-    holds = Holds()
-    arrange = Arrangements(store, control, records, holds)
+
+
+def _runner(base: _Base, door: Door, catalog: Catalog, holds: Holds, threads: ThreadPoolExecutor) -> Runner:
+    limits = base.project().limits
+    arrange = Arrangements(base.store, base.control, base.records, holds)
     services = Services(
-        store=store,
-        contexts=LiveContexts(blobs, output_log, arrange, worker),
+        store=base.store,
+        contexts=LiveContexts(base.blobs, base.output_log, arrange, base.worker),
         action=catalog.action,
         recheck=door.recheck,
         frozen=door.frozen,
-        in_thread=thread,
+        in_thread=in_threads(threads),
         wait_seconds=partial(wait_seconds, random=SystemRandom()),
         stopping=asyncio.Event(),
-        worker=worker,
-        clock=clock,
-        step_attempts_max=project().limits.step_attempts_max,
-        retry_budget_seconds=project().limits.retry_budget_seconds,
+        worker=base.worker,
+        clock=base.clock,
+        step_attempts_max=limits.step_attempts_max,
+        retry_budget_seconds=limits.retry_budget_seconds,
     )
-    limits = project().limits
     caps = Caps(limits.runs_at_once_per_actor_max, limits.runs_at_once_per_action)
-    runner = Runner(
-        database,
-        store=store,
+    return Runner(
+        base.database,
+        store=base.store,
         services=services,
-        signals=signals,
-        worker=worker,
+        signals=base.signals,
+        worker=base.worker,
         limits=WorkerLimits(limits.runs_at_once_max, caps),
     )
-    door.attach(runner)
-    approvals = Approvals(database, store, door, signals, clock, lambda: project().limits)
-    reconcilers = Reconcilers(
-        database,
+
+
+def _reconcilers(base: _Base, approvals: Approvals, embedded: EmbeddedPostgres | None) -> Reconcilers:
+    return Reconcilers(
+        base.database,
         approvals=approvals,
-        outputs=output_log,
-        blobs=blobs,
-        key=key,
-        clock=clock,
-        retention=lambda: project().retention,
+        outputs=base.output_log,
+        blobs=base.blobs,
+        key=base.key,
+        clock=base.clock,
+        retention=lambda: base.project().retention,
         reaper=OrphanReaper(),
+        tidy=embedded.tidy if embedded is not None else lambda: None,
     )
-    desk = Desk(store, ViewStore(database), door, judge, catalog, project, clock, lambda: _troubles(book, reconcilers))
+
+
+def _assemble(
+    base: _Base,
+    address: DatabaseAddress,
+    embedded: EmbeddedPostgres | None,
+    threads: ThreadPoolExecutor,
+    catalog: Catalog,
+) -> Installation:
+    project, clock, store, signals = base.project, base.clock, base.store, base.signals
+    loader = _loader(base, catalog)
+    book = PolicyBook(lambda: loader.load(project()), _alarm)
+    judge = Judge(book, _alarm)
+    resolvers = _resolvers(base.locations, project, _own_parts(base.locations), embedded)
+    catalog.connect(Ports(project, resolvers, clock, base.records, base.redactor, catalog.action))
+    planner = Planner(catalog.action, base.redactor, in_threads(threads))
+    door = Door(store, planner, judge, signals, clock, lambda: project().limits)
+    holds = Holds()
+    runner = _runner(base, door, catalog, holds, threads)
+    door.attach(runner)
+    approvals = Approvals(base.database, store, door, signals, clock, lambda: project().limits)
+    reconcilers = _reconcilers(base, approvals, embedded)
+    desk = Desk(
+        store, ViewStore(base.database), door, judge, catalog, project, clock, lambda: _troubles(book, reconcilers)
+    )
     views: dict[str, View] = {cls.name: cls(desk) for cls in ENGINE_VIEWS}
     return Installation(
-        locations=locations,
+        locations=base.locations,
         project=project,
         address=address,
         embedded=embedded,
-        database=database,
+        database=base.database,
         store=store,
-        outputs=outputs,
-        output_log=output_log,
+        outputs=base.outputs,
+        output_log=base.output_log,
         door=door,
         approvals=approvals,
-        interventions=Interventions(database, store, door, runner, signals, clock),
+        interventions=Interventions(base.database, store, door, runner, signals, clock),
         holds=holds,
         judge=judge,
         loader=loader,
@@ -371,7 +425,7 @@ async def _assemble(
         runner=runner,
         reconcilers=reconcilers,
         signals=signals,
-        key=key,
+        key=base.key,
         clock=clock,
         started_at=clock.now(),
     )
@@ -449,4 +503,12 @@ async def serve(
         log.info("serve.stopping", running=installation.runner.running)
 
 
-__all__ = ["Installation", "embedded_server", "open_database", "open_installation", "restore", "serve"]
+__all__ = [
+    "Installation",
+    "embedded_server",
+    "open_database",
+    "open_installation",
+    "remove_database",
+    "restore",
+    "serve",
+]

@@ -48,16 +48,15 @@ class ExecArgs(Frozen):
 
 
 class AdoptArgs(Frozen):
-    """`positionals` types each argument of the script, in the words of a program schema (`month: count`).
+    """`arguments` gives each argument of the script, in order, a regular expression that its whole value must match.
 
-    `examples` are command lines as they will be asked for; each must fit the types. Without arguments the name alone is
-    one.
+    `examples` are command lines as they will be asked for; each must fit. Without arguments the name alone is one.
     """
 
     path: str = Field(min_length=1, max_length=4096)
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)+$", max_length=100)
     summary: str | None = Field(default=None, max_length=200)
-    positionals: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     examples: tuple[str, ...] = ()
     reads_only: bool = False
     repeatable: bool = False
@@ -226,7 +225,7 @@ class Adopt(Action):
     def plan(self, args: AdoptArgs, facts: JsonObject) -> Plan:
         """One step, taken back by forgetting the name."""
         path, sha256 = str(facts["path"]), str(facts["sha256"])
-        positionals: JsonObject = dict(args.positionals)
+        positionals: JsonObject = {name: f"argument-{name}" for name in args.arguments}
         form: JsonObject = {
             "name": "run",
             "summary": args.summary or f"run {args.name}",
@@ -246,6 +245,7 @@ class Adopt(Action):
             "program": args.name,
             "summary": args.summary or f"the adopted script {path}",
             "adopted": {"path": path, "sha256": sha256},
+            "types": {f"argument-{name}": pattern for name, pattern in args.arguments.items()},
             "forms": [form],
         }
         self._require_sound(args, schema)
@@ -275,7 +275,7 @@ class Adopt(Action):
     def _require_sound(self, args: AdoptArgs, schema: JsonObject) -> None:
         """Raises Invalid when the schema is none, the name is taken by the library, or an example does not fit."""
         program = program_of(schema, f"the program {args.name}")
-        if args.positionals and not args.examples:
+        if args.arguments and not args.examples:
             msg = f"{args.name} takes arguments, so it needs an example of how it is asked for"
             raise Invalid(msg, code="adopt.no_example", fix=f"--example '{args.name} ...'")
         base = load_library(())

@@ -124,7 +124,10 @@ class Surroundings:
         roots = self._project.roots
         inside_read = self._inside(real, (*roots.read, *roots.write))
         kind = self._library.classify_path(real)
-        if reference.access == "read" and kind != "open" and (kind == "secret" or not inside_read):
+        if reference.access == "read" and kind == "secret":
+            return operation.disclosing("secret")
+        # What tells only names and sizes (ls, df, du) may look outside the roots; what shows content may not.
+        if reference.access == "read" and kind != "open" and operation.discloses != "nothing" and not inside_read:
             return operation.disclosing("secret")
         if reference.access == "write" and not self._inside(real, roots.write):
             return operation.model_copy(

@@ -13,6 +13,7 @@ from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
 from interlock.core.run import RunState
 
+KINDS = {"targets": "freeze", "agents": "pause", "glass": "glass"}
 MINUTES_MAX = 30 * 24 * 60
 PATTERN = r"^(\*|[a-z*][a-z0-9_*-]*:.{1,1000})$"
 
@@ -45,6 +46,14 @@ class ResumeArgs(Frozen):
     name: str = Field(default="*", pattern=r"^[A-Za-z0-9_.*-]{1,100}$")
 
 
+class GlassArgs(Frozen):
+    """`pattern` is KIND:PATTERN and names what is meant, never everything; it ends by itself."""
+
+    pattern: str = Field(pattern=r"^[a-z][a-z0-9_-]*:.{1,1000}$")
+    reason: str = Field(min_length=10, max_length=500)
+    minutes: int = Field(default=15, ge=1, le=240)
+
+
 class UndoArgs(Frozen):
     """The number of the Run to take back."""
 
@@ -66,13 +75,13 @@ class _Order(Action):
 
     def _plan(self, args: Frozen, summary: str, scope: str, pattern: str, **details: str | int | None) -> Plan:
         payload: JsonObject = {"scope": scope, "pattern": pattern, **details}
-        target = Target(kind="freeze" if scope == "targets" else "pause", id=pattern)
+        target = Target(kind=KINDS[scope], id=pattern)
         step = Step(
             verb="lift" if self.lifts else "set",
             summary=summary,
             params=payload,
             targets=(target,),
-            risk="low",
+            risk="high" if scope == "glass" else "low",
             operations=(f"interlock.{self.name.removeprefix('interlock.')}",),
             repeatable=True,
             undo=None
@@ -161,6 +170,25 @@ class ResumeAgents(_Order):
         """One step."""
         who = "all agents" if args.name == "*" else f"agent {args.name}"
         return self._plan(args, f"resume {who}", "agents", args.name)
+
+
+class BreakGlass(_Order):
+    """The one exception to what is protected."""
+
+    name: ClassVar[str] = "interlock.break_glass"
+    summary: ClassVar[str] = "Let yourself change protected targets for a few minutes; everybody sees it."
+    example: ClassVar[JsonObject] = {
+        "pattern": "unit:postgresql*",
+        "reason": "disk failure, moving the data",
+        "minutes": 15,
+    }
+    Args: ClassVar[type[Frozen]] = GlassArgs
+    lifts: ClassVar[bool] = False
+
+    def plan(self, args: GlassArgs, facts: JsonObject) -> Plan:  # noqa: ARG002
+        """One step."""
+        summary = f"break the glass over {args.pattern} for {args.minutes} minutes: {args.reason}"
+        return self._plan(args, summary[:500], "glass", args.pattern, reason=args.reason, minutes=args.minutes)
 
 
 class Undo(Action):

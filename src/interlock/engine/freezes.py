@@ -21,6 +21,20 @@ def freeze_of(plan: Plan, freezes: Iterable[Freeze]) -> Freeze | None:
     return None
 
 
+def glass_of(actor: Actor, plan: Plan, freezes: Iterable[Freeze]) -> Freeze | None:
+    """The glass this person broke that covers everything the plan would change, or None."""
+    if actor.kind != "person":
+        return None
+    changed = {target.key for step in plan.steps if step.changes for target in step.targets}
+    for freeze in freezes:
+        if freeze.scope != "glass" or freeze.set_by != actor.id or not changed:
+            continue
+        covered = {match.target.key for match in protected_targets(plan, Patterns((freeze.pattern,)))}
+        if changed <= covered:
+            return freeze
+    return None
+
+
 def pause_of(actor: Actor, freezes: Iterable[Freeze]) -> Freeze | None:
     """The first pause that concerns this agent; None for anybody else."""
     if actor.kind != "agent":

@@ -70,6 +70,6 @@ def _is_plain(target: Target) -> bool:
 
 
 def _several(texts: Iterable[str]) -> str:
-    found = list(texts)
+    found = list(dict.fromkeys(texts))
     more = f" and {len(found) - SHOWN_MAX} more" if len(found) > SHOWN_MAX else ""
     return ", ".join(found[:SHOWN_MAX]) + more

@@ -42,6 +42,7 @@ class Reconcilers:
         clock: Clock,
         retention: Callable[[], Retention],
         reaper: OrphanReaper,
+        tidy: Callable[[], None],
     ) -> None:
         self._database = database
         self._approvals = approvals
@@ -51,6 +52,7 @@ class Reconcilers:
         self._clock = clock
         self._retention = retention
         self._reaper = reaper
+        self._tidy = tidy
         self._store = RetentionStore(database)
         self._tasks: set[asyncio.Task[None]] = set()
         self._troubles: dict[str, InterlockError] = {}
@@ -103,10 +105,11 @@ class Reconcilers:
         await asyncio.to_thread(self._reaper.sweep)
 
     async def retain(self) -> None:
-        """Prune bodies and events that are older than the project keeps them."""
+        """Prune bodies and events that are older than the project keeps them, and old logs of the database."""
         retention = self._retention()
         before = self._clock.now() - timedelta(days=retention.bodies_days)
         await asyncio.to_thread(self._blobs.prune_older, before)
+        await asyncio.to_thread(self._tidy)
         await self._store.prune(bodies_days=retention.bodies_days, events_days=retention.events_days)
 
     async def _forever(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:

@@ -15,7 +15,7 @@ from interlock.core.plan import Plan
 from interlock.core.project import Limits
 from interlock.core.run import Run, RunState
 from interlock.engine.execution import Ending
-from interlock.engine.freezes import freeze_of, pause_of
+from interlock.engine.freezes import freeze_of, glass_of, pause_of
 from interlock.engine.hold import Hold
 from interlock.engine.planner import Planner
 from interlock.engine.policy import Judge
@@ -160,6 +160,7 @@ class Door:
             digest=digest or plan.digest,
             frozen=plan.changes and freeze_of(plan, freezes) is not None,
             agents_paused=pause_of(actor, freezes) is not None,
+            break_glass=glass_of(actor, plan, freezes) is not None,
         )
         return self._judge.decide(actor, plan, context, approvals)
 

@@ -114,7 +114,7 @@ create index event_at on event (at);
 
 create table change_freeze (
     id bigint generated always as identity primary key,
-    scope text not null check (scope in ('targets', 'agents')),
+    scope text not null check (scope in ('targets', 'agents', 'glass')),
     pattern text not null,
     reason text not null,
     set_by text not null,

@@ -1,0 +1,47 @@
+"""Makes the demo's project: a small shop with a site, a nightly report, and data that nobody may touch."""
+
+from __future__ import annotations
+
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from interlock.core.errors import Conflict
+from interlock.interfaces.messages import say
+
+MARK = ".made-by-interlock-demo"
+DEFAULT_FOLDER = "interlock-demo"
+ACCOUNT = "YOU"
+PRESET = "small-team.cedar"
+LINKS = {"site/latest.csv": "../data/customers.csv"}
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether an earlier demo made the folder, so that this one may replace it."""
+    return (folder / MARK).is_file()
+
+
+def make_shop(folder: Path, account: str) -> None:
+    """Write the shop into a folder that is new, empty, or an earlier demo's.
+
+    Raises: Conflict when it holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not is_ours(folder):
+        msg = say("{folder} is not empty, and no demo made it", folder=folder)
+        raise Conflict(msg, code="demo.folder", fix=say("name another folder: interlock demo FOLDER"))
+    if folder.exists():
+        shutil.rmtree(folder)
+    package = resources.files("interlock")
+    with resources.as_file(package / "examples" / "shop") as source:
+        shutil.copytree(source, folder)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() or path.suffix == ".sh" else 0o644)
+    (folder / "out").mkdir()
+    project = folder / "interlock.yaml"
+    project.write_text(project.read_text(encoding="utf-8").replace(ACCOUNT, account), encoding="utf-8")
+    for name, target in LINKS.items():
+        (folder / name).symlink_to(target)
+    (folder / "policies").mkdir()
+    preset = (package / "policies" / "presets" / PRESET).read_text(encoding="utf-8")
+    (folder / "policies" / PRESET).write_text(preset, encoding="utf-8")
+    (folder / MARK).write_text("The next `interlock demo` may replace this folder.\n", encoding="utf-8")
