@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import os
+from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -73,9 +75,21 @@ class _Order(Action):
 
     lifts: ClassVar[bool]
 
+    def read_facts(self, args: Any) -> JsonObject:
+        """The pattern as decisions will see it: a path is absolute and without links."""
+        pattern = str(getattr(args, "pattern", "*"))
+        kind, _, name = pattern.partition(":")
+        if kind == "file" and not name.startswith("*"):
+            folder = self.ports.project().folder
+            fixed = name[: min((name.find(mark) for mark in "*?" if mark in name), default=len(name))]
+            stem = fixed if fixed == name else fixed.rpartition("/")[0]
+            pattern = f"file:{os.path.realpath(Path(folder, stem))}{name[len(stem) :]}"
+        return {"pattern": pattern}
+
     def _plan(self, args: Frozen, summary: str, scope: str, pattern: str, **details: str | int | None) -> Plan:
         payload: JsonObject = {"scope": scope, "pattern": pattern, **details}
-        target = Target(kind=KINDS[scope], id=pattern)
+        # The order is about a pattern; it does not itself touch what the pattern names.
+        target = Target(kind=KINDS[scope], id=pattern.replace(":", " ", 1))
         step = Step(
             verb="lift" if self.lifts else "set",
             summary=summary,
@@ -120,11 +134,12 @@ class Freeze(_Order):
     Args: ClassVar[type[Frozen]] = FreezeArgs
     lifts: ClassVar[bool] = False
 
-    def plan(self, args: FreezeArgs, facts: JsonObject) -> Plan:  # noqa: ARG002
+    def plan(self, args: FreezeArgs, facts: JsonObject) -> Plan:
         """One step."""
-        what = "everything" if args.pattern == "*" else args.pattern
+        pattern = str(facts["pattern"])
+        what = "everything" if pattern == "*" else pattern
         summary = f"freeze {what}{_until(args.minutes)}"
-        return self._plan(args, summary, "targets", args.pattern, reason=args.reason, minutes=args.minutes)
+        return self._plan(args, summary, "targets", pattern, reason=args.reason, minutes=args.minutes)
 
 
 class Unfreeze(_Order):
@@ -136,9 +151,10 @@ class Unfreeze(_Order):
     Args: ClassVar[type[Frozen]] = UnfreezeArgs
     lifts: ClassVar[bool] = True
 
-    def plan(self, args: UnfreezeArgs, facts: JsonObject) -> Plan:  # noqa: ARG002
+    def plan(self, args: UnfreezeArgs, facts: JsonObject) -> Plan:
         """One step."""
-        return self._plan(args, f"lift the freeze of {args.pattern}", "targets", args.pattern)
+        pattern = str(facts["pattern"])
+        return self._plan(args, f"lift the freeze of {pattern}", "targets", pattern)
 
 
 class PauseAgents(_Order):
@@ -185,10 +201,11 @@ class BreakGlass(_Order):
     Args: ClassVar[type[Frozen]] = GlassArgs
     lifts: ClassVar[bool] = False
 
-    def plan(self, args: GlassArgs, facts: JsonObject) -> Plan:  # noqa: ARG002
+    def plan(self, args: GlassArgs, facts: JsonObject) -> Plan:
         """One step."""
-        summary = f"break the glass over {args.pattern} for {args.minutes} minutes: {args.reason}"
-        return self._plan(args, summary[:500], "glass", args.pattern, reason=args.reason, minutes=args.minutes)
+        pattern = str(facts["pattern"])
+        summary = f"break the glass over {pattern} for {args.minutes} minutes: {args.reason}"
+        return self._plan(args, summary[:500], "glass", pattern, reason=args.reason, minutes=args.minutes)
 
 
 class Undo(Action):
