@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,3 +118,21 @@ def test_the_order_in_which_keys_were_put_does_not_matter(value: dict[str, Any],
     items = list(value.items())
     random.shuffle(items)
     assert digest_of(dict(items)) == digest_of(value)
+
+
+@given(VALUES)
+def test_what_is_written_here_is_what_the_library_writes(value: Any) -> None:
+    assert canonical_bytes(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value", [0.0, -0.0, 60.0, -7.0, 1e15, -1e15, 999999999999999.0, 1e21, 0.5, 2**53 - 1, True, (1, [2.0]), {"a": ()}]
+)
+def test_numbers_and_sequences_are_written_as_the_library_writes_them(value: Any) -> None:
+    assert canonical_bytes(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize("value", [{1: 2}, {"a": {None: 1}}, {1, 2}, object(), [b"x"], {"\ud83d": 1}, ["\ud83d"]])
+def test_what_is_not_json_is_refused_wherever_it_stands(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        canonical_bytes(value)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from json.encoder import encode_basestring
 from typing import Any
 
 import rfc8785
+
+_INTEGER_MAX = 2**53 - 1
+_SHORT_FLOAT = 1e15
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -14,9 +19,61 @@ def canonical_bytes(value: Any) -> bytes:
     Raises:
         ValueError: The value is not JSON, or holds a number that IEEE 754 doubles cannot carry.
     """
-    return rfc8785.dumps(value)
+    parts: list[str] = []
+    try:
+        _write(value, parts.append)
+        return "".join(parts).encode()
+    except (_Unusual, UnicodeEncodeError):
+        return rfc8785.dumps(value)
 
 
 def digest_of(value: Any) -> str:
     """SHA-256 (lower-case hex) over the canonical form."""
     return hashlib.sha256(canonical_bytes(value)).hexdigest()
+
+
+class _Unusual(Exception):
+    """The value holds something that the library must write, or refuse."""
+
+
+def _write(value: Any, put: Callable[[str], None]) -> None:
+    """Write what nearly all values are made of, many times faster than the library.
+
+    Python's own escapes of a string are those of section 3.2.2.2. ASCII keys are in one order whether sorted by code
+    point or by UTF-16 unit (3.2.3). A whole number of moderate size is written as ECMAScript writes it (3.2.2.3).
+    """
+    kind = type(value)
+    if kind is str:
+        put(encode_basestring(value))
+    elif kind is dict:
+        _write_object(value, put)
+    elif kind is list or kind is tuple:
+        between = "["
+        for item in value:
+            put(between)
+            _write(item, put)
+            between = ","
+        put("]" if value else "[]")
+    elif value is None:
+        put("null")
+    elif kind is bool:
+        put("true" if value else "false")
+    elif (kind is int and -_INTEGER_MAX <= value <= _INTEGER_MAX) or (
+        kind is float and -_SHORT_FLOAT < value < _SHORT_FLOAT and value.is_integer()
+    ):
+        put(str(int(value)))
+    else:
+        raise _Unusual
+
+
+def _write_object(value: dict[Any, Any], put: Callable[[str], None]) -> None:
+    if not all(type(key) is str and key.isascii() for key in value):
+        raise _Unusual
+    between = "{"
+    for key in sorted(value):
+        put(between)
+        put(encode_basestring(key))
+        put(":")
+        _write(value[key], put)
+        between = ","
+    put("}" if value else "{}")
