@@ -141,7 +141,7 @@ def _language(environment: Mapping[str, str]) -> str:
 
 def _for_resident(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     kept = {name: environment[name] for name in _RESIDENT_VARIABLES if name in environment}
-    own = {name: value for name, value in environment.items() if name.startswith("INTERLOCK_DATABASE_")}
+    own = {name: value for name, value in environment.items() if name.startswith("INTERLOCK_DATABASE_") and value}
     return tuple(sorted({**kept, **own, "PATH": _RESIDENT_PATH}.items()))
 
 
