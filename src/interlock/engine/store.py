@@ -154,6 +154,12 @@ class RunStore:
         freezes = tuple(Freeze.model_validate(freeze) for freeze in row.pop("freezes"))
         return Prelude(**row, freezes=freezes)
 
+    async def take_number(self) -> int:
+        """The next short number; one that is never used leaves a gap and nothing else."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute("select nextval('run_number') as number")).fetchone()
+        return int(row["number"])  # type: ignore[index]
+
     async def freezes(self) -> tuple[Freeze, ...]:
         """The freezes in force."""
         async with self._database.connection() as connection:
@@ -243,16 +249,25 @@ class RunStore:
             return None
         return _run(row) if row else None
 
-    async def take_over(self, owner: str, dead_owners: list[str], held: list[int]) -> Run | None:
+    async def take_over(
+        self, owner: str, dead_owners: list[str], *, held: list[int], abandoned: list[int]
+    ) -> Run | None:
         """Take a running Run whose lease ended, or whose owner is known to be dead; the fence rises.
 
         `held` are those this worker is performing itself. A Run of its own that it does not perform is one whose
-        claim was committed although the answer was lost.
+        claim was committed although the answer was lost, or one that it abandoned: it knows which, and need not wait.
         """
         async with self._database.connection() as connection:
             row = await (
                 await connection.execute(
-                    _TAKE_OVER, {"owner": owner, "lease": LEASE_SECONDS, "dead": dead_owners, "held": held}
+                    _TAKE_OVER,
+                    {
+                        "owner": owner,
+                        "lease": LEASE_SECONDS,
+                        "dead": dead_owners,
+                        "held": held,
+                        "abandoned": abandoned,
+                    },
                 )
             ).fetchone()
         return _run(row) if row else None
@@ -488,7 +503,9 @@ _REFUSED = """(select max(number) from run where state = 'denied' and actor_id =
         and closed_at > now() - make_interval(mins => %(minutes)s) and state_code = '{code}')"""
 
 _LOOK = f"""
-select case when %(take)s then nextval('run_number') end as number,
+select case when %(take)s and not exists (select 1 from run where state = 'denied' and actor_id = %(actor)s
+            and digest = %(digest)s and closed_at > now() - make_interval(mins => %(minutes)s))
+        then nextval('run_number') end as number,
     (select number from run where actor_id = %(actor)s and key = %(key)s) as same_key,
     {_REFUSED.format(code="denied.person")} as refused,
     {_REFUSED.format(code="denied.policy")} as policy_refused,
@@ -552,8 +569,9 @@ returning """ + ", ".join(f"run.{column.strip()}" for column in RUN_COLUMNS.spli
 _TAKE_OVER = """
 with head as (
     select number from run
-    where state = 'running' and (lease_until < now() or owner = any(%(dead)s::text[]))
-        and number <> all (%(held)s::bigint[])
+    where state = 'running' and number <> all (%(held)s::bigint[])
+        and (lease_until < now() or owner = any(%(dead)s::text[])
+            or (owner = %(owner)s and number = any(%(abandoned)s::bigint[])))
     order by number limit 1 for update skip locked)
 update run set owner = %(owner)s, fence = fence + 1, lease_until = now() + make_interval(secs => %(lease)s)
 from head where run.number = head.number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from interlock.core.actor import Actor
@@ -89,18 +90,25 @@ class Door:
             digest,
             open_max=limits.open_runs_max,
             denied_minutes=limits.ask_again_after_denial_minutes,
-            take_number=True,
+            take_number=ask.confirmed or not plan.changes,
         )
         self._refuse_again(prelude, limits)
+        if prelude.number is None:
+            # Nothing is recorded of an ask that is only shown, nor of one that policy refused a moment ago.
+            proposal = Proposal(plan, digest, self._decide(actor, plan, 0, prelude.freezes))
+            refused = proposal.decision.outcome == "forbid"
+            if refused and prelude.policy_refused is not None:
+                return await self._store.by_number(prelude.policy_refused)
+            if not refused and not ask.confirmed:
+                return proposal
+            prelude = replace(prelude, number=await self._store.take_number())
         confirmations = self._confirmations(actor, ask, digest, prelude)
         decision = self._decide(actor, plan, prelude.number or 0, prelude.freezes, confirmations)
         proposal = Proposal(plan, digest, decision)
         if decision.outcome == "forbid":
-            if prelude.policy_refused is not None:
-                return await self._store.by_number(prelude.policy_refused)
             return await self._record(actor, ask, proposal, prelude, ())
         waits = decision.outcome == "needs_approval"
-        if not ask.confirmed and (plan.changes or waits):
+        if waits and not ask.confirmed:
             return proposal
         self._refuse_excess(actor, prelude, limits, waits=waits)
         return await self._record(actor, ask, proposal, prelude, confirmations)

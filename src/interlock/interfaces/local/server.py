@@ -58,6 +58,9 @@ class LocalServer:
                 await self._request(line, peer, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             log.debug("client.gone")
+        except asyncio.CancelledError:
+            # `close` ends this task, which nobody awaits; until Python 3.12 asyncio takes its cancellation for a fault.
+            log.debug("client.left_behind")
         except ValueError:
             # The stream's own limit: a line without an end.
             error = Invalid(f"a message is over {FRAME_BYTES_MAX:,} bytes", code="protocol.size")
