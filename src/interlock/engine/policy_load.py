@@ -201,6 +201,14 @@ def preset_files(preset: Preset) -> dict[str, str]:
     }
 
 
+def write_preset(folder: Path, preset: Preset) -> None:
+    """Write what `preset_files` gives into a policies folder. Raises OSError."""
+    for name, text in preset_files(preset).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
 def built_in_sources(preset: Preset) -> tuple[PolicySource, ...]:
     """The invariants and a preset as it comes with Interlock."""
     return (

@@ -7,12 +7,12 @@ from importlib import resources
 from pathlib import Path
 
 from interlock.core.errors import Conflict
+from interlock.engine.policy_load import write_preset
 from interlock.interfaces.messages import say
 
 MARK = ".made-by-interlock-demo"
 DEFAULT_FOLDER = "interlock-demo"
 ACCOUNT = "YOU"
-PRESET = "small-team.cedar"
 LINKS = {"site/latest.csv": "../data/customers.csv"}
 
 
@@ -31,8 +31,7 @@ def make_shop(folder: Path, account: str) -> None:
         raise Conflict(msg, code="demo.folder", fix=say("name another folder: interlock demo FOLDER"))
     if folder.exists():
         shutil.rmtree(folder)
-    package = resources.files("interlock")
-    with resources.as_file(package / "examples" / "shop") as source:
+    with resources.as_file(resources.files("interlock") / "examples" / "shop") as source:
         shutil.copytree(source, folder)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() or path.suffix == ".sh" else 0o644)
@@ -41,7 +40,5 @@ def make_shop(folder: Path, account: str) -> None:
     project.write_text(project.read_text(encoding="utf-8").replace(ACCOUNT, account), encoding="utf-8")
     for name, target in LINKS.items():
         (folder / name).symlink_to(target)
-    (folder / "policies").mkdir()
-    preset = (package / "policies" / "presets" / PRESET).read_text(encoding="utf-8")
-    (folder / "policies" / PRESET).write_text(preset, encoding="utf-8")
+    write_preset(folder / "policies", "small-team")
     (folder / MARK).write_text("The next `interlock demo` may replace this folder.\n", encoding="utf-8")

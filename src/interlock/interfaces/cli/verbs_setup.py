@@ -79,7 +79,7 @@ def init(
         if not confirm(say("Write it?")):
             return Answer(status="proposed", exit_code=NOTHING_DONE_YET, warnings=[say("nothing was written")])
         answer.show = None
-    _write_project(folder, text, preset.value)
+    _write_project(folder, text, preset)
     answer.next = [f"$EDITOR {file}", "interlock check", "interlock exec -- uptime"]
     return answer
 
@@ -165,16 +165,14 @@ def demo(
     return Answer(exit_code=run_demo(folder, colour=caller.colour))
 
 
-def _write_project(folder: Path, text: str, preset: str) -> None:
+def _write_project(folder: Path, text: str, preset: Preset) -> None:
     """interlock.yaml, the rules, and a line for git; what is there already is left alone."""
-    import interlock
+    from interlock.engine.policy_load import write_preset
 
-    source = Path(interlock.__file__).parent / "policies" / "presets" / f"{preset}.cedar"
     try:
         policies = folder / "policies"
-        policies.mkdir(exist_ok=True)
         if not any(policies.glob("*.cedar")):
-            (policies / f"{preset}.cedar").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+            write_preset(policies, preset.value)
         ignore = folder / ".gitignore"
         lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else []
         if not {".interlock", ".interlock/", "/.interlock", "/.interlock/"} & set(lines):
