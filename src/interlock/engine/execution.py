@@ -13,22 +13,23 @@ import structlog
 from interlock.core.action import Action, StepResult
 from interlock.core.errors import InterlockError, Permanent, Transient
 from interlock.core.event import Event
-from interlock.core.evidence import Chain, Evidence, EvidenceKind
+from interlock.core.evidence import Evidence, EvidenceKind
 from interlock.core.model import JsonObject
 from interlock.core.plan import Step
 from interlock.core.ports import StepContext
 from interlock.core.run import RunState
 from interlock.engine.hold import Hold
 from interlock.engine.progress import Direction, Open, Progress, read_progress
-from interlock.engine.store import RunStore, event_of
+from interlock.engine.store import LeaseLost, RunStore, event_of
+from interlock.engine.trail import RecordLost, Trail, plain
 from interlock.lib.canonical import canonical_bytes, digest_of
 from interlock.lib.clock import Clock
 
 log = structlog.get_logger()
 
 DATA_BYTES_SHOWN = 6 * 1024
-SUMMARY_CHARACTERS = 500
 FREEZE_POLL_SECONDS = 1.0
+PAUSE_LOOK_SECONDS = 0.2
 THREAD_GRACE_SECONDS = 10.0
 
 
@@ -79,13 +80,17 @@ class Services:
 
 @dataclass(frozen=True)
 class _StepEnd:
-    """`touched`: the step may have had an effect although it did not end well. `doubt`: nobody can know."""
+    """`touched`: the step may have had an effect although it did not end well. `doubt`: nobody can know.
+
+    `give_back`: the worker stops, and the next one may begin the step anew.
+    """
 
     ok: bool
     reason: str = ""
     code: str | None = None
     touched: bool = False
     doubt: bool = False
+    give_back: bool = False
 
 
 class Execution:
@@ -97,16 +102,16 @@ class Execution:
         self._run = hold.run
         self._steps = hold.run.plan.steps
         self._action = services.action(hold.run.action)
-        self._chain = Chain.after(hold.run.number, rows)
+        self._trail = Trail(services.store, hold.run, rows, services.clock)
         self._progress: Progress = read_progress(rows)
-        self._pending: list[Evidence] = []
         self._recheck = recheck
         self._started_at = services.clock.monotonic()
 
     async def finish(self) -> Ending:
         """Bring the Run as far as it goes, and leave it there.
 
-        Raises: LeaseLost when another worker took it; Transient when the database is away (the lease will end).
+        Raises: LeaseLost when another worker took it; RecordLost or Transient when the database is away: nothing more
+            is written then, and whoever takes over reads where it stands.
         """
         ending = await self._work()
         await self._services.contexts.flush(self._run.number)
@@ -115,9 +120,11 @@ class Execution:
 
     async def _work(self) -> Ending:
         if not self._progress.started and self._recheck:
-            ending = await self._services.recheck(self._hold)
+            ending = await self._look_again()
             if ending is not None:
                 return ending
+        if self._progress.direction == "undo":
+            self._hold.turn_back()
         if self._progress.open is not None:
             ending = await self._settle(self._progress.open)
             if ending is not None:
@@ -126,9 +133,29 @@ class Execution:
             return await self._forward()
         return await self._backward()
 
+    async def _look_again(self) -> Ending | None:
+        """Plan and decide again; a world that cannot be read for a while is given a few chances."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._services.recheck(self._hold)
+            except Transient as error:
+                if error.code.startswith("database."):
+                    raise
+                if self._services.stopping.is_set():
+                    return Ending(RunState.QUEUED, "given back to the queue because the worker stopped")
+                if attempt >= self._services.step_attempts_max or self._hold.cancelled:
+                    return Ending(RunState.STALE, f"the plan can no longer be made: {error.message}", error.code)
+            await self._pause(self._services.wait_seconds(attempt))
+
     async def _settle(self, open_: Open) -> Ending | None:
         """An earlier worker started a step and wrote nothing after it: first nothing of it may be alive any more."""
         step = self._step(open_.step, open_.direction)
+        if open_.performed and self._progress.resolution != "repeat":
+            context = self._services.contexts.make(self._hold, open_.step, open_.attempt, self._note)
+            end = await self._checked(step, open_.step, open_.direction, context)
+            return None if end.ok else await self._ended_badly(open_.step, end, open_.direction)
         harmless = step.repeatable or not step.changes
         # What runs under a guard dies with its guard. Only an effect inside the old worker itself needs that one dead.
         worker = () if self._action.guarded or harmless else (open_.worker,)
@@ -154,8 +181,15 @@ class Execution:
             first = False
             end = await self._attempts(index, "do")
             if not end.ok:
-                return await self._failed(index, end)
+                return await self._ended_badly(index, end, "do")
         return Ending(RunState.SUCCEEDED)
+
+    async def _ended_badly(self, index: int, end: _StepEnd, direction: Direction) -> Ending:
+        if end.give_back:
+            return Ending(RunState.QUEUED, end.reason)
+        if direction == "do":
+            return await self._failed(index, end)
+        return Ending(RunState.UNRESOLVED, f"taking back step {index + 1} did not work: {end.reason}", end.code)
 
     async def _failed(self, index: int, end: _StepEnd) -> Ending:
         """Decide what is left of the Run when a step did not end well."""
@@ -175,11 +209,13 @@ class Execution:
         return await self._backward()
 
     async def _begin_undo(self, index: int, end: _StepEnd) -> None:
-        self._add(EvidenceKind.NOTED, {"note": "undoing", "step": index, "reason": end.reason, "code": end.code})
-        self._progress.undo_from, self._progress.undo_reason = index, end.reason
+        reason = plain(end.reason)
+        self._trail.add(EvidenceKind.NOTED, {"note": "undoing", "step": index, "reason": reason, "code": end.code})
+        self._progress.undo_from, self._progress.undo_reason = index, reason
+        self._hold.turn_back()
         if not end.touched:
             self._progress.undone.add(index)
-            self._add(EvidenceKind.UNDONE, {"step": index, "ok": True, "summary": "had no effect", "data": {}})
+            self._trail.add(EvidenceKind.UNDONE, {"step": index, "ok": True, "summary": "had no effect", "data": {}})
 
     async def _backward(self) -> Ending:
         while (index := self._progress.next_undo()) is not None:
@@ -189,21 +225,20 @@ class Execution:
                 return Ending(RunState.UNRESOLVED, f"step {index + 1} cannot be taken back: {why}", "step.no_undo")
             if not step.changes:
                 self._progress.undone.add(index)
-                self._add(EvidenceKind.UNDONE, {"step": index, "ok": True, "summary": "nothing to undo", "data": {}})
+                nothing: JsonObject = {"step": index, "ok": True, "summary": "nothing to undo", "data": {}}
+                self._trail.add(EvidenceKind.UNDONE, nothing)
                 continue
             end = await self._attempts(index, "undo")
             if not end.ok:
-                return Ending(RunState.UNRESOLVED, f"taking back step {index + 1} did not work: {end.reason}", end.code)
+                return await self._ended_badly(index, end, "undo")
         return Ending(RunState.UNDONE, self._progress.undo_reason)
 
     async def _pause_between_steps(self, *, look_for_freeze: bool) -> Ending | None:
         """Between two steps a Run may be cancelled, run out of time, be given back, or wait for a freeze to end."""
         while True:
             index = self._progress.next_step(len(self._steps)) or 0
-            if self._hold.cancelled_by is not None:
-                return await self._failed(
-                    index, _StepEnd(ok=False, reason=f"cancelled by {self._hold.cancelled_by}", code="run.cancelled")
-                )
+            if self._hold.cancelled:
+                return await self._failed(index, self._cancelled(touched=False))
             if self._services.clock.monotonic() - self._started_at > self._run.timeout_seconds:
                 reason = f"the Run took longer than {self._run.timeout_seconds:g} s"
                 return await self._failed(index, _StepEnd(ok=False, reason=reason, code="run.timed_out"))
@@ -212,7 +247,24 @@ class Execution:
             frozen = await self._services.frozen(self._hold) if look_for_freeze else None
             if frozen is None:
                 return None
-            await asyncio.sleep(FREEZE_POLL_SECONDS)
+            await self._trail.flush()  # what is done is written down before a wait that may be long
+            await self._pause(FREEZE_POLL_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; somebody who cancels the Run or stops the worker ends it."""
+        clock = self._services.clock
+        end = clock.monotonic() + seconds
+        while (left := end - clock.monotonic()) > 0 and not self._hold.cancelled:
+            try:
+                async with asyncio.timeout(min(left, PAUSE_LOOK_SECONDS)):
+                    await self._services.stopping.wait()
+            except TimeoutError:
+                continue
+            return
+
+    def _cancelled(self, *, touched: bool) -> _StepEnd:
+        reason = f"cancelled by {self._hold.cancelled_by}"
+        return _StepEnd(ok=False, reason=reason, code="run.cancelled", touched=touched)
 
     async def _attempts(self, index: int, direction: Direction) -> _StepEnd:
         """Try a step until it is done, it failed for good, or the budget is used up."""
@@ -226,20 +278,20 @@ class Execution:
                 return end
             spent = self._services.clock.monotonic() - begun
             pause = self._services.wait_seconds(attempt)
-            self._add(
-                EvidenceKind.NOTED, {"note": "not_started", "step": index, "reason": end.message, "code": end.code}
+            reason, touched = plain(end.message), end.effect_sent and step.changes
+            self._trail.add(
+                EvidenceKind.NOTED, {"note": "not_started", "step": index, "reason": reason, "code": end.code}
             )
-            if (
-                attempt >= self._services.step_attempts_max
-                or spent + pause > self._services.retry_budget_seconds
-                or self._hold.cancelled_by is not None
-                or self._services.stopping.is_set()
-            ):
-                touched = end.effect_sent and step.changes
-                return _StepEnd(
-                    ok=False, reason=f"{end.message} (after {attempt} attempts)", code=end.code, touched=touched
-                )
-            await asyncio.sleep(pause)
+            if attempt >= self._services.step_attempts_max or spent + pause > self._services.retry_budget_seconds:
+                reason = f"{reason} (after {attempt} attempts)"
+                return _StepEnd(ok=False, reason=reason, code=end.code, touched=touched)
+            await self._trail.flush()
+            await self._pause(pause)
+            if self._hold.cancelled:
+                return self._cancelled(touched=touched)
+            if self._services.stopping.is_set():
+                reason = "given back to the queue because the worker stopped"
+                return _StepEnd(ok=False, reason=reason, touched=touched, give_back=True)
 
     async def _attempt(self, step: Step, index: int, attempt: int, direction: Direction) -> _StepEnd | Transient:
         started: JsonObject = {
@@ -248,21 +300,18 @@ class Execution:
             "direction": direction,
             "worker": self._services.worker,
         }
-        self._add(EvidenceKind.STARTED, started)
+        self._trail.add(EvidenceKind.STARTED, started)
         first_word = () if self._progress.started else (self._event("run.started"),)
-        await self._flush(*first_word, use_approvals=not self._progress.started)
+        await self._trail.flush(*first_word, use_approvals=not self._progress.started)
         self._progress.started = True
         context = self._services.contexts.make(self._hold, index, attempt, self._note)
         try:
             result = await self._in_thread(partial(self._action.perform, step, context), step.timeout_seconds)
+        except (LeaseLost, RecordLost):
+            raise
         except Transient as error:
-            if self._hold.cancelled_by is not None and (not error.effect_sent or step.repeatable or not step.changes):
-                return _StepEnd(
-                    ok=False,
-                    reason=f"cancelled by {self._hold.cancelled_by}",
-                    code="run.cancelled",
-                    touched=error.effect_sent,
-                )
+            if self._hold.cancelled and (not error.effect_sent or step.repeatable or not step.changes):
+                return self._cancelled(touched=error.effect_sent)
             if error.effect_sent and step.changes and not step.repeatable:
                 return _StepEnd(ok=False, reason=error.message, code=error.code, doubt=True)
             return error
@@ -280,33 +329,43 @@ class Execution:
         """Write down what came back, then look whether the world agrees."""
         kind = EvidenceKind.DONE if direction == "do" else EvidenceKind.UNDONE
         if not result.ok:
-            self._add(kind, _report(index, result))
-            code = "run.cancelled" if self._hold.cancelled_by is not None else "step.failed"
+            self._trail.add(kind, _report(index, result))
+            code = "run.cancelled" if self._hold.cancelled else "step.failed"
             return _StepEnd(ok=False, reason=result.summary, code=code, touched=True)
-        self._add(kind, _report(index, result))
         if type(self._action).check is not Action.check:
-            # A check takes time, so what is done is written down before it.
-            await self._flush()
-            try:
-                checked = await self._in_thread(partial(self._action.check, step, context), step.timeout_seconds)
-            except InterlockError as error:
-                return _StepEnd(
-                    ok=False, reason=f"the check could not be made: {error.message}", code=error.code, doubt=True
-                )
-            except Exception as error:  # noqa: BLE001 - as above
-                return self._bug(error, step, index)
-            self._add(EvidenceKind.CHECKED, _report(index, checked))
-            if not checked.ok:
-                return _StepEnd(
-                    ok=False, reason=f"the check failed: {checked.summary}", code="check.failed", touched=True
-                )
-        (self._progress.done if direction == "do" else self._progress.undone).add(index)
+            # A check takes time, so what is done is written down before it, and that nobody has looked yet.
+            self._trail.add(kind, {**_report(index, result), "to_check": True})
+            await self._trail.flush()
+            return await self._checked(step, index, direction, context)
+        self._trail.add(kind, _report(index, result))
+        self._ended_well(index, direction)
         return _StepEnd(ok=True)
+
+    async def _checked(self, step: Step, index: int, direction: Direction, context: StepContext) -> _StepEnd:
+        """Look whether the world agrees."""
+        try:
+            checked = await self._in_thread(partial(self._action.check, step, context), step.timeout_seconds)
+        except (LeaseLost, RecordLost):
+            raise
+        except InterlockError as error:
+            reason = f"the check could not be made: {error.message}"
+            return _StepEnd(ok=False, reason=reason, code=error.code, doubt=True)
+        except Exception as error:  # noqa: BLE001 - a bug of an action, as in a perform
+            return self._bug(error, step, index)
+        self._trail.add(EvidenceKind.CHECKED, _report(index, checked))
+        if not checked.ok:
+            reason = f"the check failed: {checked.summary}"
+            return _StepEnd(ok=False, reason=reason, code="check.failed", touched=True)
+        self._ended_well(index, direction)
+        return _StepEnd(ok=True)
+
+    def _ended_well(self, index: int, direction: Direction) -> None:
+        (self._progress.done if direction == "do" else self._progress.undone).add(index)
 
     def _bug(self, error: Exception, step: Step, index: int) -> _StepEnd:
         """An exception nobody foresaw: loud, recorded, not retried."""
         log.error("step.bug", run=self._run.number, step=index, action=self._run.action, exc_info=error)
-        reason = f"Interlock has a bug in {self._run.action}: {type(error).__name__}: {error}"[:SUMMARY_CHARACTERS]
+        reason = f"Interlock has a bug in {self._run.action}: {type(error).__name__}: {error}"
         return _StepEnd(ok=False, reason=reason, code="bug", touched=step.changes, doubt=step.changes)
 
     async def _in_thread(self, call: Callable[[], StepResult], timeout_seconds: float) -> StepResult:
@@ -321,8 +380,10 @@ class Execution:
             raise Permanent(msg, code="step.timed_out") from error
 
     async def _note(self, note: JsonObject) -> None:
-        self._add(EvidenceKind.NOTED, note)
-        await self._flush()
+        """Raises Transient (nothing sent) when this attempt is over already."""
+        self._hold.require()
+        self._trail.add(EvidenceKind.NOTED, note)
+        await self._trail.flush()
 
     def _step(self, index: int, direction: Direction) -> Step:
         step = self._steps[index]
@@ -333,29 +394,21 @@ class Execution:
             raise Permanent(msg, code="step.no_undo")
         return step.undo
 
-    def _add(self, kind: EvidenceKind, data: JsonObject) -> None:
-        self._pending.append(self._chain.extend(kind, self._services.clock.now(), data))
-
     def _event(self, kind: str, **data: Any) -> Event:
         return event_of(self._run.number, kind, self._run.actor, self._run.action, **data)
 
-    async def _flush(self, *events: Event, use_approvals: bool = False) -> None:
-        rows, self._pending = tuple(self._pending), []
-        if rows or events:
-            await self._services.store.append(self._run, rows, events, use_approvals=use_approvals)
-
     async def _leave(self, ending: Ending) -> None:
+        reason = None if ending.reason is None else plain(ending.reason)
         if ending.state.is_final or ending.state is RunState.UNRESOLVED:
             kind = EvidenceKind.CLOSED if ending.state.is_final else EvidenceKind.NOTED
-            data: JsonObject = {"state": ending.state.value, "reason": ending.reason, "code": ending.code}
-            self._add(kind, data if ending.state.is_final else {"note": "unresolved", **data})
-        event = self._event(f"run.{ending.state}", reason=ending.reason, code=ending.code)
-        rows, self._pending = tuple(self._pending), []
-        await self._services.store.leave(self._run, ending.state, ending.reason, ending.code, rows, (event,))
+            data: JsonObject = {"state": ending.state.value, "reason": reason, "code": ending.code}
+            self._trail.add(kind, data if ending.state.is_final else {"note": "unresolved", **data})
+        event = self._event(f"run.{ending.state}", reason=reason, code=ending.code)
+        await self._trail.leave(ending.state, reason, ending.code, event)
 
 
 def _report(index: int, result: StepResult) -> JsonObject:
     data: JsonObject = result.data
     if len(canonical_bytes(data)) > DATA_BYTES_SHOWN:
         data = {"digest": digest_of(data), "note": "too long for evidence"}
-    return {"step": index, "ok": result.ok, "summary": result.summary[:SUMMARY_CHARACTERS], "data": data}
+    return {"step": index, "ok": result.ok, "summary": plain(result.summary), "data": data}

@@ -36,12 +36,22 @@ class Hold:
         self._processes: set[LeasedProcess] = set()
         self._lock = threading.Lock()
         self.cancelled_by = run.cancelled_by
+        self.turned_back = False
         self.ended = False
 
     @property
     def deadline(self) -> float:
         """Until when this process may act, in seconds of the monotonic clock."""
         return self._deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether what is under way shall end; the way back is not stopped by what led to it."""
+        return self.cancelled_by is not None and not self.turned_back
+
+    def turn_back(self) -> None:
+        """From now on steps are taken back, which nobody cancels."""
+        self.turned_back = True
 
     def require(self) -> None:
         """Raises Transient (nothing was sent) when the lease is over or the hold was ended."""
@@ -61,7 +71,7 @@ class Hold:
         """A process that lives and dies with this hold."""
         with self._lock:
             self._processes.add(process)
-            over = self.ended or self.cancelled_by is not None
+            over = self.ended or self.cancelled
         if over:
             process.kill()
 
@@ -73,7 +83,8 @@ class Hold:
     def cancel(self, by: str) -> None:
         """Somebody asked for an end: kill what runs; the execution sees the name."""
         self.cancelled_by = by
-        self._kill()
+        if self.cancelled:
+            self._kill()
 
     def end(self) -> None:
         """The hold is over, whatever the reason: nothing may act under it any more."""

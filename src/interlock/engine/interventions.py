@@ -109,9 +109,7 @@ class Interventions:
                 msg = f"Run {number} is {run.state}, not unresolved"
                 raise Conflict(msg, code="run.not_unresolved", fix=f"interlock show {number}")
             progress = read_progress(rows)
-            index = _disputed(
-                run, progress.open.step if progress.open else None, progress.next_step(len(run.plan.steps))
-            )
+            index = progress.disputed(len(run.plan.steps))
             step = run.plan.steps[index]
             if resolution == "undo" and step.changes and step.undo is None:
                 msg = f"step {index + 1} has no undo: {step.irreversible or 'none was declared'}"
@@ -126,10 +124,3 @@ class Interventions:
             await self._store.move(connection, run, RunState.QUEUED, told, None, rows=(noted,), events=(event,))
         self._signals.moved(number)
         return await self._store.by_number(number)
-
-
-def _disputed(run: Run, open_step: int | None, next_step: int | None) -> int:
-    """The step nobody knows about: the one that is open, else the one that did not end well."""
-    if open_step is not None:
-        return open_step
-    return next_step if next_step is not None else len(run.plan.steps) - 1

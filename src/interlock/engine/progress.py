@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from interlock.core.evidence import Evidence, EvidenceKind
@@ -15,13 +15,14 @@ Direction = Literal["do", "undo"]
 
 @dataclass(frozen=True)
 class Open:
-    """A step that was started and of which nothing more is known."""
+    """A step that was started and of which nothing more is known; `performed` when only its check is missing."""
 
     step: int
     attempt: int
     direction: Direction
     worker: JsonObject
     guards: tuple[JsonObject, ...] = ()
+    performed: bool = False
 
 
 @dataclass
@@ -56,6 +57,13 @@ class Progress:
         touched = self.done | {self.undo_from}
         return max((index for index in touched if index not in self.undone), default=None)
 
+    def disputed(self, count: int) -> int:
+        """Of a Run that is unresolved: the step that nobody knows about, or that did not end well, of `count`."""
+        if self.open is not None:
+            return self.open.step
+        index = self.next_step(count) if self.direction == "do" else self.next_undo()
+        return count - 1 if index is None else index
+
 
 def read_progress(rows: Iterable[Evidence]) -> Progress:
     """Fold a Run's evidence, in order, into where it stands."""
@@ -71,23 +79,27 @@ def _apply(progress: Progress, kind: EvidenceKind, data: dict[str, Any]) -> None
         progress.started = True
         progress.resolution = None
         progress.open = Open(data["step"], data["attempt"], data["direction"], data["worker"])
-    elif kind is EvidenceKind.DONE:
-        progress.open = None
-        if data["ok"]:
-            progress.done.add(data["step"])
-    elif kind is EvidenceKind.UNDONE:
-        progress.open = None
-        if data["ok"]:
-            progress.undone.add(data["step"])
+    elif kind in (EvidenceKind.DONE, EvidenceKind.UNDONE):
+        if data["ok"] and data.get("to_check") and progress.open is not None:
+            progress.open = replace(progress.open, performed=True)
+        else:
+            _end_step(progress, "do" if kind is EvidenceKind.DONE else "undo", data)
+    elif kind is EvidenceKind.CHECKED:
+        _end_step(progress, progress.direction, data)
     elif kind is EvidenceKind.NOTED:
         _apply_note(progress, data)
+
+
+def _end_step(progress: Progress, direction: Direction, data: dict[str, Any]) -> None:
+    progress.open = None
+    if data["ok"]:
+        (progress.done if direction == "do" else progress.undone).add(data["step"])
 
 
 def _apply_note(progress: Progress, data: dict[str, Any]) -> None:
     note = data["note"]
     if note == "guard" and progress.open is not None:
-        open_ = progress.open
-        progress.open = Open(open_.step, open_.attempt, open_.direction, open_.worker, (*open_.guards, data["guard"]))
+        progress.open = replace(progress.open, guards=(*progress.open.guards, data["guard"]))
     elif note == "not_started":
         progress.open = None
     elif note == "undoing":
@@ -98,13 +110,13 @@ def _apply_note(progress: Progress, data: dict[str, Any]) -> None:
 
 def _apply_resolution(progress: Progress, data: dict[str, Any]) -> None:
     progress.resolution = data["resolution"]
+    ended = progress.done if progress.direction == "do" else progress.undone
     if data["resolution"] == "repeat":
-        progress.undone.discard(data["step"])
-        progress.done.discard(data["step"])
-    elif data["resolution"] == "skip":
-        (progress.done if progress.direction == "do" else progress.undone).add(data["step"])
-        progress.open = None
-    else:
+        ended.discard(data["step"])
+        return
+    progress.open = None
+    if data["resolution"] == "skip":
+        ended.add(data["step"])
+    elif progress.undo_from is None:
         progress.undo_from = data["step"]
         progress.undo_reason = f"{data['by']} chose to take it back"
-        progress.open = None

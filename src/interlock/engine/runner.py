@@ -12,15 +12,16 @@ from typing import Any
 import structlog
 
 from interlock.core.errors import Transient
-from interlock.core.evidence import Evidence
+from interlock.core.evidence import Evidence, EvidenceKind
 from interlock.core.model import JsonObject
-from interlock.core.run import Run
+from interlock.core.run import Run, RunState
 from interlock.engine.db import Database
 from interlock.engine.execution import Execution, Services
 from interlock.engine.hold import Hold
 from interlock.engine.identity import is_dead, owner_of
 from interlock.engine.signals import Signals
-from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, Caps, LeaseLost, RunStore
+from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, Caps, LeaseLost, RunStore, event_of
+from interlock.engine.trail import RecordLost, Trail, plain
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ class Runner:
         self.limits = limits
         self._free = limits.slots
         self._holds: dict[int, Hold] = {}
+        self._abandoned: set[int] = set()
         self._wake = asyncio.Semaphore(0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._working: set[asyncio.Task[None]] = set()
@@ -68,9 +70,7 @@ class Runner:
     async def start(self) -> None:
         """Begin to claim, to beat and to listen."""
         for work in (self._claim_forever, self._beat_forever, self._sweep_forever, self._listen_forever):
-            task = asyncio.create_task(work(), name=f"runner.{work.__name__}")
-            task.add_done_callback(_loud)
-            self._tasks.add(task)
+            self._tasks.add(asyncio.create_task(_whatever_happens(work), name=f"runner.{work.__name__}"))
 
     async def stop(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         """Claim nothing more, let steps end, give the rest back to the queue; what does not end in time is killed."""
@@ -107,6 +107,10 @@ class Runner:
 
         `asked_at`: the monotonic time before the claim was sent. `rows`: its evidence, when the caller knows it.
         """
+        known = self._holds.get(run.number)
+        if known is not None and known.run.fence >= run.fence:
+            self.release()  # the answer to an older claim of ours came late
+            return
         hold = Hold(run, asked_at + LEASE_SECONDS - MARGIN_SECONDS, self._services.clock)
         self._holds[run.number] = hold
         task = asyncio.create_task(self._perform(hold, rows, recheck=recheck), name=f"run.{run.number}")
@@ -130,16 +134,31 @@ class Runner:
             log.info("run.left", run=number, action=hold.run.action, state=ending.state, reason=ending.reason)
         except LeaseLost:
             log.warning("run.lease_lost", run=number)
-        except Transient as error:
-            # Nothing is written and the lease ends by itself; whoever takes over reads where it stands.
-            log.warning("run.abandoned", run=number, reason=error.message, code=error.code)
-        except Exception:
+        except (Transient, RecordLost) as error:
+            # Nothing more is written; whoever takes over reads where it stands.
+            log.warning("run.abandoned", run=number, reason=str(error))
+            self._abandoned.add(number)
+        except Exception as error:
             log.exception("run.bug", run=number)
+            await self._mark_unresolved(hold.run, error)
         finally:
             hold.end()
-            self._holds.pop(number, None)
+            if self._holds.get(number) is hold:
+                del self._holds[number]
             self._signals.moved(number)
             self.release()
+
+    async def _mark_unresolved(self, run: Run, error: Exception) -> None:
+        """After a bug of the engine itself nobody knows where the Run stands; trying again would find the same bug."""
+        reason = plain(f"Interlock has a bug: {type(error).__name__}: {error}")
+        try:
+            trail = Trail(self._store, run, await self._store.evidence(run.number), self._services.clock)
+            note: JsonObject = {"note": "unresolved", "state": "unresolved", "reason": reason, "code": "bug"}
+            trail.add(EvidenceKind.NOTED, note)
+            event = event_of(run.number, "run.unresolved", run.actor, run.action, reason=reason, code="bug")
+            await trail.leave(RunState.UNRESOLVED, reason, "bug", event)
+        except (LeaseLost, RecordLost, Transient) as lost:
+            log.warning("run.abandoned", run=run.number, reason=str(lost))
 
     async def _claim_forever(self) -> None:
         while True:
@@ -197,7 +216,10 @@ class Runner:
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def _take_over(self, dead: list[str]) -> Run | None:
-        return await self._store.take_over(self.owner, dead, list(self._holds))
+        run = await self._store.take_over(self.owner, dead, held=list(self._holds), abandoned=list(self._abandoned))
+        if run is None:
+            self._abandoned.clear()  # what is still ours and running would have been found
+        return run
 
     async def _listen_forever(self) -> None:
         """One slot is woken for each notification; a lost listener is made again, and the sweep covers the gap."""
@@ -225,6 +247,11 @@ async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _loud(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("runner.died", task=task.get_name(), exc_info=task.exception())
+async def _whatever_happens(work: Callable[[], Awaitable[None]]) -> None:
+    """A bug in one turn is loud, and does not keep the worker from the next: other Runs wait for it."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("runner.bug", work=getattr(work, "__name__", "work"))
+        await asyncio.sleep(RECONNECT_SECONDS)

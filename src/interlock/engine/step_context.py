@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from interlock.core.errors import Transient
 from interlock.core.model import JsonObject
 from interlock.core.ports import TAIL_BYTES, Blobs, ProcessResult, ProcessSpec
 from interlock.engine.guard import GuardedProcess, prove_dead
@@ -34,7 +35,7 @@ class LiveContext:
     @property
     def cancelled(self) -> bool:
         """Whether somebody asked for an end."""
-        return self._hold.cancelled_by is not None
+        return self._hold.cancelled
 
     def hold(self) -> None:
         """Raises Transient (nothing sent) when this worker may not act any more."""
@@ -53,6 +54,9 @@ class LiveContext:
             self._hold.drop(process)
             process.close()
             output.end_of_program()
+        if outcome.ended_by in ("lease_lost", "worker_gone") or (outcome.ended_by == "killed" and self._hold.ended):
+            msg = "this worker lost or gave up its hold while the program ran, so the program was killed"
+            raise Transient(msg, code="lease.lost")
         redactor = self._contexts.outputs.redactor
         return ProcessResult(
             exit_code=outcome.exit_code,

@@ -53,8 +53,8 @@ def explain_run(
 
 def _unresolved(run: Run, progress: Progress) -> tuple[list[str], list[JsonObject]]:
     number = run.number
-    index = progress.open.step if progress.open is not None else progress.next_step(len(run.plan.steps)) or 0
-    step = run.plan.steps[min(index, len(run.plan.steps) - 1)]
+    index = progress.disputed(len(run.plan.steps))
+    step = run.plan.steps[index]
     why = [
         run.state_reason or "nobody knows whether its last step happened",
         f"look at the world first: did step {index + 1} happen? ({step.summary})",
