@@ -155,9 +155,15 @@ class Library:
     def _with_path_rules(self, operation: Operation) -> Operation:
         """A path that names a secret by its very text discloses one, before anything is resolved."""
         for reference in operation.paths:
-            if reference.access != "write" and self.classify_path(posixpath.normpath(reference.text)) == "secret":
+            if reference.access != "write" and self.classify_path(_plain_path(reference.text)) == "secret":
                 return operation.disclosing("secret")
         return operation
+
+
+def _plain_path(text: str) -> str:
+    """Without dots and doubled slashes; two leading ones are one to Linux."""
+    path = posixpath.normpath(text)
+    return path[1:] if path.startswith("//") else path
 
 
 def _about(program: str, option: str, candidates: tuple[str, ...], environment: Mapping[str, str]) -> Operation:

@@ -237,10 +237,7 @@ def match_program(compiled: CompiledProgram, argv: tuple[str, ...], candidates: 
         try:
             return _match_form(compiled, form, argv, index, list(given), candidates)
         except _Mismatch as mismatch:
-            if mismatch.refused:
-                best = mismatch
-                break
-            if best is None or mismatch.index > best.index:
+            if best is None or (mismatch.refused, mismatch.index) > (best.refused, best.index):
                 best = mismatch
     if best is None:
         word = argv[index] if index < len(argv) else None
@@ -373,7 +370,7 @@ def _take_attached(option: CompiledOption, argv: tuple[str, ...], index: int, st
     if option.value is None:
         raise _Mismatch(index, f"{option.spellings[-1]} takes no value")
     text = argv[index][start:]
-    problem = option.value.problem(text, attached=True)
+    problem = "its value stands apart" if option.value.apart else option.value.problem(text, attached=True)
     if problem:
         raise _Mismatch(index, f"{option.spellings[-1]}: {problem}")
     given.append(_Given(option.name, text, index, start, option.value.access))

@@ -18,6 +18,9 @@ DEPTH_MAX = 12
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?[0-9]{1,15}")
 _DECIMAL = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{1,9}")
+_SCALAR_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
+)
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 Location = tuple[int | str, ...]
@@ -135,7 +138,7 @@ class _Builder:
         if node.style:  # plain scalars have none: None or "" as the parser goes
             self._require_tag(node, "tag:yaml.org,2002:str", line)
             return text
-        if not node.tag.startswith("tag:yaml.org,2002:"):
+        if node.tag not in _SCALAR_TAGS:
             raise _invalid(self.source, line, f"the tag {node.tag} is not allowed", "remove the tag")
         if text in _WORDS:
             return _WORDS[text]

@@ -15,6 +15,7 @@ Cardinality = Literal["one", "optional", "any", "many"]
 CARDINALITIES: dict[str, Cardinality] = {"?": "optional", "*": "any", "+": "many"}
 
 PATH_CHARACTERS_MAX = 4096
+_MINUS_SIGNS = frozenset("\u2212\u02d7\u06d4\u2796")
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
 _GO_LITERAL = r"[A-Za-z0-9 \t\\:;,|/()\[\]=\"'_.@#%*<>-]"
@@ -62,7 +63,7 @@ class ValueType:
 
     `unicode`: letters outside ASCII are allowed. `dash`: it may begin with `-`. `access` marks a path.
     `optional`: an option's value may be left out, and is then only taken when attached (`--color=auto`), or, where the
-    program is `greedy`, when the next argument looks like one (`journalctl -n 20`).
+    program is `greedy`, when the next argument looks like one (`journalctl -n 20`). `apart`: never attached.
     """
 
     spec: str
@@ -73,6 +74,7 @@ class ValueType:
     access: Access | None = None
     optional: bool = False
     greedy: bool = False
+    apart: bool = False
     cardinality: Cardinality = "one"
 
     def problem(self, text: str, *, attached: bool = False) -> str | None:
@@ -87,11 +89,14 @@ class ValueType:
 def hidden_character(text: str) -> str | None:
     """The first character that a reader would not see or could misread; None when there is none.
 
-    Control, format (zero-width, bidirectional), unassigned, private and surrogate characters, line separators and
-    spaces other than U+0020; and any text that is not in normal form C.
+    Control, format (zero-width, bidirectional), unassigned, private and surrogate characters, line separators, spaces
+    other than U+0020, a first character that looks like the dash of an option; and text that is not in normal form C.
     """
     if text.isascii() and text.isprintable():
         return None
+    first = text[0]
+    if first != "-" and (unicodedata.category(first) == "Pd" or first in _MINUS_SIGNS):
+        return f"U+{ord(first):04X}"
     for character in text:
         category = unicodedata.category(character)
         if category in _HIDDEN_CATEGORIES or (category == "Zs" and character != " "):
@@ -103,8 +108,8 @@ def parse_type(spec: str, types: Mapping[str, str]) -> ValueType:
     """Read a type as the schema writes it.
 
     `NAME`, `integer 1..65535`, `a|b|c`, `list TYPE` (commas), `path read`, `/REGEX/`, `optional TYPE`, `maybe TYPE`
-    (optional and greedy), `=TEXT` (exactly that); a positional adds `?`, `*` or `+`. `types` are the program's own
-    named regular expressions.
+    (optional and greedy), `apart TYPE` (never attached), `=TEXT` (exactly that); a positional adds `?`, `*` or `+`.
+    `types` are the program's own named regular expressions.
 
     Raises:
         ValueError: There is no such type.
@@ -112,6 +117,8 @@ def parse_type(spec: str, types: Mapping[str, str]) -> ValueType:
     text = spec.strip()
     if text.startswith("optional "):
         return replace(parse_type(text.removeprefix("optional "), types), spec=spec, optional=True)
+    if text.startswith("apart "):
+        return replace(parse_type(text.removeprefix("apart "), types), spec=spec, apart=True)
     if text.startswith("maybe "):
         return replace(parse_type(text.removeprefix("maybe "), types), spec=spec, optional=True, greedy=True)
     if len(text) > 1 and text[-1] in CARDINALITIES and not (text.startswith("/") and text.endswith("/")):
