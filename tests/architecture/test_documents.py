@@ -6,13 +6,18 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
+from pydantic import Field
 
 from interlock.adapters.cedar import CedarEngine
 from interlock.commands.library import check_examples, load_library
 from interlock.commands.schema import parse_program
+from interlock.core.action import Action, StepResult
+from interlock.core.model import Frozen, JsonObject
+from interlock.core.plan import Plan, Step, Target
+from interlock.core.ports import StepContext
 from interlock.core.project import Project
 from interlock.engine.policy_facts import OwnParts
 from interlock.engine.policy_load import PolicyLoader, PolicySource, built_in_sources
@@ -83,3 +88,15 @@ def test_every_verb_that_a_document_shows_exists() -> None:
     }
     assert {(name, verb) for name, verb in shown if verb not in verbs} == set()
     assert {verb for _, verb in shown} >= {"exec", "do", "approve", "undo", "audit"}
+
+
+def test_the_action_that_contributing_shows_can_be_planned() -> None:
+    """Without a port: it needs none, and its plan follows from arguments and facts alone."""
+    (example,) = (found for found in _examples("python") if "(Action)" in found.text)
+    words = (Action, StepResult, Frozen, Plan, Step, Target, StepContext, Path)
+    names: dict[str, Any] = {word.__name__: word for word in words}
+    names |= {"JsonObject": JsonObject, "Field": Field, "ClassVar": ClassVar}
+    exec(compile(example.text, example.place, "exec"), names)  # noqa: S102 - our own document
+    action, args = names["Touch"](None), names["TouchArgs"](path="/srv/site/.ready")
+    assert action.plan(args, {"exists": False}).digest == action.plan(args, {"exists": False}).digest
+    assert action.plan(args, {"exists": False}).digest != action.plan(args, {"exists": True}).digest
