@@ -1,7 +1,8 @@
 """Answers `systemctl show` as the real one does, from a file of units, and fails as the real one can.
 
 Hand-written, because systemd is not to be had in a container. Beside this file's copy lie `units.json` (name ->
-properties; `Names` holds aliases) and `mode`: well, hang, garbage, bytes, half, lines, fewer, fails, flood, empty.
+properties; `Names` holds aliases) and `mode`: well, hang, garbage, bytes, half, lines, cut, fewer, more,
+fails, flood, empty.
 """
 
 import fnmatch
@@ -58,11 +59,15 @@ def show(argv: list[str]) -> int:
     found += [find(units, name) for name in sorted(loaded) if any(fnmatch.fnmatchcase(name, each) for each in patterns)]
     if (HERE / "mode").read_text() == "fewer":
         found = found[:-1]
+    if (HERE / "mode").read_text() == "more":
+        found += found[-1:]
     whole = [{**DEFAULTS, **unit} for unit in found]
     blocks = ["".join(f"{key}={unit[key]}\n" for key in wanted if key in unit) for unit in whole]
     answer = "\n".join(blocks)
     if (HERE / "mode").read_text() == "lines":
         answer = "".join(answer.splitlines(keepends=True)[:4])
+    if (HERE / "mode").read_text() == "cut":
+        answer = answer[:-3]
     sys.stdout.write(answer[: len(answer) // 2] if (HERE / "mode").read_text() == "half" else answer)
     return 0
 

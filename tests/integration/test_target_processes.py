@@ -93,6 +93,19 @@ def test_an_exact_word_is_the_whole_name(spawn: Spawn) -> None:
     assert [target.id.split(":")[0] for target in found] == [str(process.pid)]
 
 
+def test_a_dot_is_any_character_as_pkill_reads_it(spawn: Spawn) -> None:
+    process = spawn("shop-worker-c")
+    (target,) = ProcessTargets().resolve("process", "shop.worker.c", NOTHING)
+    assert target.id.startswith(f"{process.pid}:")
+    with pytest.raises(NotFound):
+        ProcessTargets().resolve("process", "shop.worker.c", {"match": "exact"})
+
+
+def test_an_id_with_zeros_in_front_is_that_id_as_kill_reads_it(spawn: Spawn) -> None:
+    process = spawn()
+    assert _one(f"0{process.pid}") == _one(str(process.pid))
+
+
 def test_a_long_name_is_found_by_what_the_kernel_keeps_of_it(spawn: Spawn) -> None:
     process = spawn("a-very-long-program-name")
     found = ProcessTargets().resolve("process", "a-very-long-program-name", {"match": "exact"})
@@ -169,7 +182,8 @@ def test_another_program_that_a_supervisor_runs_goes_with_it(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["-1", "-9", "0", "%1", "", "a\0b", "post.*s", "(a|b)", "postgre\u0455", "$(id)", "x" * 600]
+    "name",
+    ["-1", "-9", "0", "000", "%1", "postgre+s", "", "a\0b", "post.*s", "(a|b)", "postgre\u0455", "$(id)", "x" * 600],
 )
 def test_what_stands_for_anything_is_refused(name: str) -> None:
     with pytest.raises(Invalid):

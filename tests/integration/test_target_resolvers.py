@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from interlock.adapters.devices import DeviceTargets
 from interlock.adapters.docker import DockerTargets
 from interlock.adapters.files import FileTargets
 from interlock.adapters.kubernetes import KubernetesTargets
@@ -87,6 +88,7 @@ def _whole() -> ResolverSet:
             processes,
             KubernetesTargets(),
             RepositoryTargets(files.resolve),
+            DeviceTargets(files.resolve),
             NamedTargets(host_names=["here"]),
         ],
         own_places=processes.own_places,
@@ -121,6 +123,7 @@ def test_every_adapter_is_a_target_resolver() -> None:
         ProcessTargets(),
         KubernetesTargets(),
         RepositoryTargets(FileTargets().resolve),
+        DeviceTargets(FileTargets().resolve),
         NamedTargets(),
     ]
     kinds = [kind for adapter in adapters for kind in adapter.kinds]

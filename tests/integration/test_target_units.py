@@ -39,6 +39,7 @@ UNITS: dict[str, dict[str, str]] = {
         "RequiredBy": "pooler.service",
         "BoundBy": "backup.timer",
         "ConsistsOf": "postgresql@15-main.service",
+        "PropagatesStopTo": "exporter.service",
     },
     "postgresql@.service": {"FragmentPath": "/lib/systemd/system/postgresql@.service"},
     "postgresql@15-main.service": {
@@ -48,6 +49,7 @@ UNITS: dict[str, dict[str, str]] = {
     },
     "pooler.service": {"RequiredBy": "app.service", "Requires": "postgresql.service vpn.service"},
     "app.service": {},
+    "exporter.service": {},
     "backup.timer": {"ActiveState": "inactive", "BoundBy": "backup-report.service"},
     "backup-report.service": {},
     "vpn.service": {"StopWhenUnneeded": "yes"},
@@ -129,6 +131,7 @@ def test_a_stop_takes_what_needs_the_unit_transitively(system: System) -> None:
     assert _pulled(system(), "postgresql", "unit.stop") == [
         "app.service",
         "backup-report.service",
+        "exporter.service",
         "pooler.service",
         "postgresql@15-main.service",
         "vpn.service",
@@ -187,7 +190,7 @@ def test_what_is_no_unit_name_never_reaches_systemctl(name: str) -> None:
         UnitTargets("/nonexistent/systemctl").resolve("unit", name, NOTHING)
 
 
-@pytest.mark.parametrize("mode", ["garbage", "bytes", "half", "lines", "fewer", "fails", "flood", "empty"])
+@pytest.mark.parametrize("mode", ["garbage", "bytes", "half", "lines", "cut", "fewer", "fails", "flood", "empty"])
 def test_a_systemctl_that_misbehaves_is_a_refusal(system: System, mode: str) -> None:
     with pytest.raises(Transient):
         system(mode=mode).resolve("unit", "nginx", NOTHING)
@@ -204,9 +207,12 @@ def test_a_systemctl_that_hangs_is_a_refusal_in_time_and_is_ended(system: System
 
 def test_a_misbehaving_systemctl_refuses_what_is_pulled_along_too(system: System) -> None:
     target = _unit(system(), "postgresql")
-    for mode in ("half", "lines", "fewer", "fails"):
+    for mode in ("half", "lines", "fewer", "more", "fails"):
         with pytest.raises(InterlockError):
             system(mode=mode).pulled_along(target, "unit.stop", NOTHING)
+    for mode in ("fails", "cut", "garbage"):
+        with pytest.raises(Transient):
+            system(mode=mode).pulled_along(target, "unit.isolate", NOTHING)
 
 
 def test_a_machine_without_systemctl_has_no_units() -> None:

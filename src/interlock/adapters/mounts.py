@@ -16,12 +16,16 @@ _FIELDS_MIN = 10  # proc_pid_mountinfo(5): six fixed fields, optional ones, a da
 
 @dataclass(frozen=True)
 class Mount:
-    """One mount: the folder `root` of the file system `device` (major:minor) can be reached at `point`."""
+    """One mount: the folder `root` of the file system `device` (major:minor) can be reached at `point`.
+
+    `source` is what was mounted, in the file system's own words: mostly the path of a device.
+    """
 
     point: str
     root: str
     device: str
     file_system: str
+    source: str = ""
 
 
 def read_mounts(text: str) -> tuple[Mount, ...]:
@@ -35,12 +39,13 @@ def read_mounts(text: str) -> tuple[Mount, ...]:
             continue
         fields = line.split(" ")
         dash = fields.index("-", 6) if "-" in fields[6:] else 0
-        if len(fields) < _FIELDS_MIN or not dash or len(fields) <= dash + 1:
+        if len(fields) < _FIELDS_MIN or not dash or len(fields) <= dash + 2:
             msg = f"{line!r} is not a line of mountinfo"
             raise ValueError(msg)
         root, point = _unescape(fields[3]).removesuffix("//deleted"), _unescape(fields[4])
         if root.startswith("/") and point.startswith("/"):
-            found.append(Mount(point=point, root=root, device=fields[2], file_system=fields[dash + 1]))
+            source = _unescape(fields[dash + 2])
+            found.append(Mount(point=point, root=root, device=fields[2], file_system=fields[dash + 1], source=source))
     return tuple(found)
 
 

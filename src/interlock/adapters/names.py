@@ -57,19 +57,7 @@ class NamedTargets:
 
     kinds: tuple[str, ...] = (
         *("host", "package", "user", "group", "firewall", "interface", "service", "database", "setting", "port"),
-        *(
-            "domain",
-            "device",
-            "filesystem",
-            "zone",
-            "release",
-            "lane",
-            "policy",
-            "program",
-            "project",
-            "agent",
-            "schedule",
-        ),
+        *("domain", "zone", "release", "lane", "policy", "program", "project", "agent", "schedule"),
     )
 
     def __init__(self, *, host_names: Iterable[str] = ()) -> None:
@@ -160,5 +148,4 @@ _SHAPES: dict[str, tuple[re.Pattern[str], Callable[[str], str]]] = {
     ),
     "setting": (re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,127}"), _dotted),
     "port": (re.compile(r"[0-9]{1,5}(?:/(?:tcp|udp|sctp))?"), _same),
-    "device": (re.compile(r"/?[A-Za-z0-9][A-Za-z0-9_./:-]*"), _same),
 }

@@ -19,8 +19,9 @@ PROCESSES_MAX = 256
 FILE_BYTES_MAX = 64 * 1024
 ANCESTORS_MAX = 64
 
-_PID = re.compile(r"[1-9][0-9]{0,9}")
-_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:@/+=-]{0,254}")
+_PID = re.compile(r"(?P<pid>[0-9]{1,10})(?::(?P<start>[0-9]{1,20}))?", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:@/=-]{0,254}")
+_EXACT_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:@/+=-]{0,254}")
 _CONTAINER = re.compile(r"(?:^|[/:-])(?:docker-|libpod-|cri-containerd-|crio-)?([0-9a-f]{64})(?:\.scope)?(?:$|/)")
 _UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap)")
 _PARENT_FIELD = 1  # fields of /proc/PID/stat, counted from the one after the command name (proc_pid_stat(5))
@@ -97,26 +98,28 @@ class ProcessTargets:
     def resolve(self, kind: str, name: str, context: JsonObject) -> tuple[Target, ...]:
         """The process with that pid (`1234`, or `1234:56789` with its start), or all whose name holds a word.
 
-        A word is searched without regard to case and to a program's own filters (user, terminal), so that nothing is
-        missed that `pkill` would hit. Regular expressions are refused: two programs read them differently.
+        A word is searched without regard to case and to a program's own filters (user, terminal), and a dot is any
+        character, so that nothing is missed that `pkill` would hit. Other regular expressions are refused: two programs
+        read them differently.
 
         Raises: Invalid (a process group, a pattern, more than a plan can show), NotFound, Permanent (/proc cannot be
         read).
         """
         require_visible(kind, name)
-        if name.startswith("-") or name in {"0", "%"}:
+        if name.startswith("-") or (name.isascii() and name.isdecimal() and int(name) == 0):
             msg = f"{name} stands for a group of processes"
             raise Invalid(msg, code="process.group", fix="name each process by its pid")
-        pid, colon, start = name.partition(":")
-        if _PID.fullmatch(pid) and (not colon or start.isdecimal()):
-            process = self._read(int(pid))
-            if process is None or (colon and process.id != name):
+        found_pid = _PID.fullmatch(name)
+        if found_pid is not None:
+            process = self._read(int(found_pid["pid"]))
+            if process is None or (found_pid["start"] and process.id != name):
                 msg = f"there is no process {name}"
                 raise NotFound(msg, code="process.unknown", fix="ps -e")
             return (self._target(process, self._marks()),)
-        require_ascii(kind, name, _WORD)
+        how = str(context.get("match", ""))
+        require_ascii(kind, name, _EXACT_WORD if how == "exact" else _WORD)
         marks = self._marks()
-        found = [process for process in self._all() if _is_meant(process, name.lower(), str(context.get("match", "")))]
+        found = [process for process in self._all() if _is_meant(process, name.lower(), how)]
         if not found:
             msg = f"there is no process called {name}"
             raise NotFound(msg, code="process.unknown", fix="ps -e")
@@ -215,7 +218,9 @@ def _is_meant(process: Process, word: str, how: str) -> bool:
         return word in names or (len(word) > _COMMAND_NAME_CHARACTERS and word[:_COMMAND_NAME_CHARACTERS] in names)
     if how == "full":
         names.append(" ".join(process.arguments).lower())
-    return any(word in name for name in names)
+    # What may stand in a word is what it says in every kind of regular expression; only a dot is any character.
+    pattern = re.compile(re.escape(word).replace(r"\.", "."))
+    return any(pattern.search(name) for name in names)
 
 
 def _descendants(pid: int, processes: Mapping[int, Process]) -> Iterator[Process]:
