@@ -127,11 +127,12 @@ def _read(folder: int, path: str) -> FileState | None:
             msg = f"{path} became a link after it was resolved"
             raise Stale(msg, code="file.moved") from error
         raise _translated(error, path) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        msg = f"{path} is not a regular file"
+        raise Denied(msg, code="file.not_regular")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            msg = f"{path} is not a regular file"
-            raise Denied(msg, code="file.not_regular")
         if found.st_size > FILE_BYTES_MAX:
             msg = f"{path} has {found.st_size:,} bytes; at most {FILE_BYTES_MAX:,} go through the door"
             raise Permanent(msg, code="file.size")
