@@ -18,8 +18,14 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("API key", r"\b(?P<secret>sk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,})\b"),
     ("Telegram bot token", r"\b(?P<secret>\d{8,10}:AA[A-Za-z0-9_-]{33})\b"),
     ("JSON web token", r"\b(?P<secret>eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})\b"),
-    ("password in a URL", r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]*:(?P<secret>(?!\[redacted\])[^\s/@]{1,200})@"),
-    ("authorization header", r"(?i)\bauthorization:\s*(?:bearer|basic|token)\s+(?P<secret>(?!\[redacted\])[^\s\"']{6,})"),
+    (
+        "password in a URL",
+        r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]*:(?P<secret>(?!\[redacted\])[^\s/@]{1,200})@",
+    ),
+    (
+        "authorization header",
+        r"(?i)\bauthorization:\s*(?:bearer|basic|token)\s+(?P<secret>(?!\[redacted\])[^\s\"']{6,})",
+    ),
     (
         "named secret",
         (
