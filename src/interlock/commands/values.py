@@ -47,7 +47,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     "port": (r"[0-9]{1,5}", "a port number"),
     "domain": (r"[A-Za-z0-9_*](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?", "a domain name"),
     "columns": (r"[A-Za-z%+_-][A-Za-z0-9_%,:=.+ -]{0,254}", "a list of columns"),
-    "mode": (r"[0-7]{3,4}|[ugoa]{0,4}(?:[+=-][rwxX]{1,4})(?:,[ugoa]{0,4}[+=-][rwxX]{1,4}){0,3}", "a file mode"),
+    "mode": (r"[01]?[0-7]{3}|[ugoa]{0,4}(?:[+=-][rwxX]{1,4})(?:,[ugoa]{0,4}[+=-][rwxX]{1,4}){0,3}", "a file mode"),
     "owner": (r"[a-z_][a-z0-9_.-]{0,31}(?::[a-z_][a-z0-9_.-]{0,31})?", "an owner such as www-data:www-data"),
     "date-format": (r"\+[A-Za-z0-9%:,./ _T+-]{1,128}", "a format such as +%F"),
     "setting": (r"[A-Za-z0-9][A-Za-z0-9_./-]{0,127}", "the name of a setting"),
