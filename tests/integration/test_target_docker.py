@@ -178,6 +178,23 @@ def test_an_engine_on_another_machine_is_refused() -> None:
             DockerTargets().resolve("container", "web", {"DOCKER_HOST": address})
 
 
+def test_a_container_of_podman_is_not_one_of_docker(fake: Callable[[Answer], FakeEngine]) -> None:
+    docker = fake(lambda channel, _path, _query: _send(channel, 200, _container("web")))
+    podman = fake(lambda channel, _path, _query: _send(channel, 200, _container("web", OTHER_ID)))
+    targets = DockerTargets(docker.path, podman_path=podman.path)
+    assert [found.id for found in targets.resolve("container", "web", NOTHING)] == [ID]
+    assert [found.id for found in targets.resolve("container", "web", {"engine": "podman"})] == [OTHER_ID]
+    host = {"engine": "podman", "DOCKER_HOST": f"unix://{docker.path}", "CONTAINER_HOST": f"unix://{podman.path}"}
+    assert [found.id for found in DockerTargets().resolve("container", "web", host)] == [OTHER_ID]
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(fake: Callable[[Answer], FakeEngine]) -> None:
+    engine = fake(lambda channel, _path, _query: MISBEHAVIOURS["a flood"][0](channel))
+    with pytest.raises(Transient) as refusal:
+        DockerTargets(engine.path).resolve("container", "web", NOTHING)
+    assert refusal.value.code == "docker.too_much"
+
+
 @pytest.mark.parametrize("name", ["", "-v", "../x", "web/json?x", "web\0", "w\u0435b", "a b", "x" * 300])
 def test_what_is_no_name_never_reaches_the_engine(name: str, fake: Callable[[Answer], FakeEngine]) -> None:
     engine = fake(lambda channel, _path, _query: _send(channel, 200, _container("web")))

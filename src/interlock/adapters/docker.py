@@ -9,7 +9,7 @@ from typing import Any
 
 from interlock.adapters import docker_identity as identity
 from interlock.adapters.docker_compose import ComposeFiles, ComposeProject, locate_project
-from interlock.adapters.docker_engine import SOCKET, DockerEngine
+from interlock.adapters.docker_engine import PODMAN_SOCKET, SOCKET, DockerEngine
 from interlock.adapters.names import require_ascii
 from interlock.core.errors import Invalid, NotFound
 from interlock.core.model import JsonObject
@@ -30,14 +30,16 @@ def _real_path(path: str) -> tuple[str, ...]:
 
 
 class DockerTargets:
-    """Everything of one engine, the one at the operator's DOCKER_HOST (in context) or at `socket_path`.
+    """Everything of one engine: at the operator's DOCKER_HOST (in context), or else at `socket_path`.
 
     Args:
         socket_path: The engine's Unix socket.
+        podman_path: The same of Podman (`podman system service`), asked where context says `engine: podman`.
         timeout_seconds: For each question to it.
         paths_of: The real path of a mounted folder and all other known ones (`FileTargets.paths_of`).
 
-    Context keys: `DOCKER_HOST`; for Compose `folder`, `project`, `file`, `env_file`, `services` and its own variables.
+    Context keys: DOCKER_HOST, `engine`, CONTAINER_HOST; for Compose `folder`, `project`, `file`, `env_file`, `services`,
+    COMPOSE_PROJECT_NAME and COMPOSE_FILE.
     """
 
     kinds: tuple[str, ...] = ("container", "image", "volume", "network", "compose-service", "compose-project")
@@ -46,10 +48,12 @@ class DockerTargets:
         self,
         socket_path: str = SOCKET,
         *,
+        podman_path: str = PODMAN_SOCKET,
         timeout_seconds: float = 5.0,
         paths_of: Callable[[str], tuple[str, ...]] = _real_path,
     ) -> None:
         self._socket_path = socket_path
+        self._podman_path = podman_path
         self._timeout_seconds = timeout_seconds
         self._paths_of = paths_of
 
@@ -102,12 +106,13 @@ class DockerTargets:
         return tuple(self._listed(engine, {"status": ["running", "paused", "restarting"]}))
 
     def _engine(self, context: JsonObject) -> DockerEngine:
-        address = context.get("DOCKER_HOST") or f"unix://{self._socket_path}"
+        """Podman answers the same questions on a socket of its own; its containers are not Docker's."""
+        is_podman = context.get("engine") == "podman"
+        variable, usual = ("CONTAINER_HOST", self._podman_path) if is_podman else ("DOCKER_HOST", self._socket_path)
+        address = context.get(variable) or f"unix://{usual}"
         if not isinstance(address, str) or not address.startswith("unix:///"):
-            msg = "the operator's DOCKER_HOST is not a Unix socket of this machine"
-            raise Invalid(
-                msg, code="docker.remote", fix="set DOCKER_HOST to unix:///path/docker.sock in interlock.yaml"
-            )
+            msg = f"the operator's {variable} is not a Unix socket of this machine"
+            raise Invalid(msg, code="docker.remote", fix=f"set {variable} to unix:///path/of.sock in interlock.yaml")
         return DockerEngine(address.removeprefix("unix://"), timeout_seconds=self._timeout_seconds)
 
     def _container(self, engine: DockerEngine, name: str) -> Target:

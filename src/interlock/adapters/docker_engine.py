@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from interlock.core.errors import Invalid, NotFound, Permanent, Transient
 
 SOCKET = "/var/run/docker.sock"
+PODMAN_SOCKET = "/run/podman/podman.sock"
 BODY_BYTES_MAX = 16 * 1024 * 1024
 MESSAGE_CHARACTERS_MAX = 300
 
