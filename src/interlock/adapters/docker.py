@@ -38,8 +38,8 @@ class DockerTargets:
         timeout_seconds: For each question to it.
         paths_of: The real path of a mounted folder and all other known ones (`FileTargets.paths_of`).
 
-    Context keys: DOCKER_HOST, `engine`, CONTAINER_HOST; for Compose `folder`, `project`, `file`, `env_file`, `services`,
-    COMPOSE_PROJECT_NAME and COMPOSE_FILE.
+    Context keys: DOCKER_HOST, `engine`, CONTAINER_HOST; for Compose `folder`, `project`, `file`, `env_file`,
+    `services`, COMPOSE_PROJECT_NAME and COMPOSE_FILE.
     """
 
     kinds: tuple[str, ...] = ("container", "image", "volume", "network", "compose-service", "compose-project")

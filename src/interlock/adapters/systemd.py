@@ -50,6 +50,7 @@ _ALWAYS_TOLD = (
 )  # by every version, for every unit
 
 _AT_REST = frozenset({"inactive", "failed"})
+_TOUCHES_NO_OTHER = frozenset({"enable", "disable", "mask", "unmask", "reset", "daemon_reload"})
 EVERYTHING = frozenset({"unit.isolate", "unit.default", "unit.rescue", "unit.emergency", "unit.daemon_reexec"})
 
 
@@ -146,7 +147,7 @@ class UnitTargets:
         ask = _Questions(self._show, self._questions_max, units)
         if verb.startswith("reload") and "restart" not in verb:
             touched = ask.closure([target.id], RELOAD_TO, through=_always)
-        elif verb in {"enable", "disable", "mask", "unmask"}:
+        elif verb in _TOUCHES_NO_OTHER:
             touched = set()
         else:
             touched = set() if verb == "start" else self._stopped(ask, [target.id])
