@@ -466,7 +466,7 @@ def _troubles(book: PolicyBook, reconcilers: Reconcilers) -> list[JsonObject]:
 
 def dump_database(embedded: EmbeddedPostgres | None, address: DatabaseAddress, target: IO[bytes]) -> None:
     """Write the database in pg_dump's custom format. Raises Permanent or Transient when that fails."""
-    arguments = ["--format=custom", "--no-owner", "--no-privileges", "--schema=public"]
+    arguments = ["--format=custom", "--no-owner", "--no-privileges"]
     if embedded is not None:
         embedded.run_tool("pg_dump", arguments, stdout=target)
     else:

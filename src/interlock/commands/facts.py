@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -65,6 +66,23 @@ def settings_for(project: Project, program: str, digest: str) -> dict[str, str]:
         msg = f"the settings of {program} changed since the plan was made; nothing was run"
         raise Stale(msg, code="context.changed", fix="ask again to see the new plan")
     return context.environment
+
+
+def is_out_of_reach(folder: str) -> bool:
+    """Whether only root and this account could write into a folder, what lies directly in it, and its `.git`.
+
+    A repository's own settings may run code, so reading it is harmless only where nobody else can write them.
+    """
+    owners = {0, os.geteuid()}
+    places = [Path(folder), *(Path(folder, name) for name in (".git", ".git/config", ".git/hooks", ".gitattributes"))]
+    for place in places:
+        try:
+            found = place.stat()
+        except FileNotFoundError:
+            continue
+        if found.st_uid not in owners or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return False
+    return True
 
 
 class Surroundings:
@@ -133,7 +151,7 @@ class Surroundings:
             return operation.model_copy(
                 update={"risk": "high", "operations": (*operation.operations, "file.outside_roots")}
             )
-        if reference.access == "trust" and not self._inside(real, roots.read):
+        if reference.access == "trust" and not (inside_read and is_out_of_reach(real)):
             return operation.untrusted()
         return operation
 
