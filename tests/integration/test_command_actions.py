@@ -1,0 +1,204 @@
+"""A command is placed on this machine before it is decided on: binary, paths behind links, what it discloses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from interlock.adapters.files import FileTargets
+from interlock.adapters.names import NamedTargets
+from interlock.adapters.processes import ProcessTargets
+from interlock.adapters.resolvers import ResolverSet
+from interlock.commands.actions import Adopt, CommandExec
+from interlock.commands.facts import require_same_paths
+from interlock.commands.model import Operation
+from interlock.core.action import Action, Ports
+from interlock.core.errors import Conflict, Denied, Invalid, NotFound, Stale
+from interlock.core.model import JsonObject
+from interlock.core.plan import Plan
+from interlock.core.ports import ProcessResult, ProcessSpec, ProgramContext
+from interlock.core.project import Project, Roots
+from interlock.core.run import Run
+from interlock.engine.blobs import FileBlobs
+from interlock.engine.planner import validate
+from interlock.lib.clock import SystemClock
+from interlock.lib.redact import Redactor
+
+
+class Records:
+    """Only adopted programs."""
+
+    def __init__(self) -> None:
+        self.programs: tuple[JsonObject, ...] = ()
+
+    def run(self, number: int) -> Run:
+        raise NotFound(str(number))
+
+    def adopted(self) -> tuple[JsonObject, ...]:
+        return self.programs
+
+
+class NeverRuns:
+    """A context in which running anything is the failure."""
+
+    run, key, attempt, cancelled = 1, "1:0", 1, False
+
+    def __init__(self, folder: Path) -> None:
+        self.blobs = FileBlobs(folder / "blobs", b"k" * 32)
+
+    def hold(self) -> None:
+        raise AssertionError
+
+    def execute(self, spec: ProcessSpec) -> ProcessResult:
+        raise AssertionError(spec)
+
+    def write_output(self, text: str) -> None:
+        raise AssertionError(text)
+
+    def arrange(self, name: str, payload: JsonObject) -> JsonObject:
+        raise AssertionError((name, payload))
+
+
+class Shop:
+    """A project with one folder to read and one to write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("logs", "site", "private"):
+            (folder / name).mkdir()
+        (folder / "logs/app.log").write_text("one\ntwo\n")
+        (folder / "private/key").write_text("precious\n")
+        self.project = Project(folder=str(folder), roots=Roots(read=("logs",), write=("site",)))
+        self.records = Records()
+        resolvers = ResolverSet((FileTargets(), NamedTargets(), ProcessTargets()))
+        ports = Ports(lambda: self.project, resolvers, SystemClock(), self.records, Redactor(), self._none)
+        self.exec, self.adopt = CommandExec(ports), Adopt(ports)
+
+    def _none(self, name: str) -> Action:
+        raise AssertionError(name)
+
+    def plan(self, *argv: str) -> Plan:
+        args = validate(CommandExec.Args, {"argv": list(argv)}, "command.exec")
+        return self.exec.plan(args, self.exec.read_facts(args))
+
+    def plan_adoption(self, **given: object) -> Plan:
+        args = validate(Adopt.Args, {**given}, "interlock.adopt")  # type: ignore[arg-type]
+        return self.adopt.plan(args, self.adopt.read_facts(args))
+
+    def script(self, text: str = "#!/bin/sh\necho hi\n", mode: int = 0o755) -> Path:
+        path = self.folder / "nightly.sh"
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(Path(os.path.realpath(tmp_path)))
+
+
+def test_a_read_inside_the_roots_changes_nothing_and_discloses_content(shop: Shop) -> None:
+    plan = shop.plan("tail", "-n", "1", "logs/app.log")
+    assert (plan.changes, plan.discloses, plan.opaque) == (False, "content", False)
+    assert str(shop.folder / "logs/app.log") in plan.steps[0].params["argv"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("path", ["private/key", "logs/link", "/etc/shadow", "logs/../private/key"])
+def test_a_read_outside_the_roots_counts_as_a_secret_by_whatever_name(shop: Shop, path: str) -> None:
+    (shop.folder / "logs/link").symlink_to("../private/key")
+    assert shop.plan("cat", path).discloses == "secret"
+
+
+def test_names_and_sizes_may_be_seen_anywhere(shop: Shop) -> None:
+    assert shop.plan("df", "-h", "/").discloses == "nothing"
+    assert shop.plan("ls", "-l", str(shop.folder / "private")).discloses == "nothing"
+
+
+def test_a_path_that_leads_elsewhere_since_the_plan_is_not_read(shop: Shop) -> None:
+    link = shop.folder / "logs/current"
+    link.symlink_to("app.log")
+    (step,) = shop.plan("cat", "logs/current").steps
+    link.unlink()
+    link.symlink_to("../private/key")
+    with pytest.raises(Stale):
+        shop.exec.perform(step, NeverRuns(shop.folder))
+
+
+def test_a_path_is_compared_with_where_it_led(shop: Shop) -> None:
+    asked, real = str(shop.folder / "logs/app.log"), str(shop.folder / "logs/app.log")
+    assert require_same_paths([[asked, real]]) is None
+    assert require_same_paths([[asked, "/elsewhere"]]) == asked
+
+
+def test_an_unknown_program_is_opaque_risky_and_pinned_by_its_content(shop: Shop) -> None:
+    path = shop.script()
+    plan = shop.plan(str(path), "now")
+    (step,) = plan.steps
+    assert (step.opaque, step.changes, step.risk, step.repeatable) == (True, True, "high", False)
+    shop.script("#!/bin/sh\necho something else\n")
+    assert shop.plan(str(path), "now").digest != plan.digest
+
+
+@pytest.mark.parametrize("argv", [["bash", "-c", "id"], ["sudo", "id"], ["env", "A=b", "id"], ["xargs", "rm"]])
+def test_a_wrapper_is_refused_and_the_answer_says_what_to_use(shop: Shop, argv: list[str]) -> None:
+    with pytest.raises(Denied) as caught:
+        shop.plan(*argv)
+    assert caught.value.code == "command.refused"
+    assert caught.value.fix
+
+
+def test_the_operators_settings_reach_the_program_and_no_plan(shop: Shop) -> None:
+    own = ProgramContext(environment={"KUBECONFIG": "/etc/own/kubeconfig"})
+    shop.project = shop.project.model_copy(update={"contexts": {"uptime": own}})
+    plan = shop.plan("uptime")
+    assert "kubeconfig" not in plan.model_dump_json()
+    shop.project = shop.project.model_copy(update={"contexts": {}})
+    with pytest.raises(Stale):
+        shop.exec.perform(plan.steps[0], NeverRuns(shop.folder))
+
+
+def test_a_script_becomes_a_known_program_pinned_by_its_content(shop: Shop) -> None:
+    path = shop.script()
+    plan = shop.plan_adoption(path=str(path), name="report.nightly", repeatable=True)
+    (step,) = plan.steps
+    shop.records.programs = (step.params["schema"],)  # type: ignore[assignment]
+    (run,) = shop.plan("report.nightly").steps
+    assert (run.opaque, run.repeatable, run.params["binary"]) == (False, True, str(path))
+    assert run.params["sha256"] == step.params["sha256"]
+
+
+def test_an_adopted_scripts_arguments_are_held_to_their_patterns(shop: Shop) -> None:
+    given = {"arguments": {"month": "[0-9]{6}"}, "examples": ["report.month 202602"]}
+    plan = shop.plan_adoption(path=str(shop.script()), name="report.month", **given)
+    shop.records.programs = (plan.steps[0].params["schema"],)  # type: ignore[assignment]
+    assert not shop.plan("report.month", "202602").opaque
+
+
+@pytest.mark.parametrize("bad", [["x"], ["2026022"], ["202602", "more"], ["--help"], []])
+def test_an_argument_that_does_not_fit_is_never_a_known_ask(shop: Shop, bad: list[str]) -> None:
+    given = {"arguments": {"month": "[0-9]{6}"}, "examples": ["report.month 202602"]}
+    plan = shop.plan_adoption(path=str(shop.script()), name="report.month", **given)
+    shop.records.programs = (plan.steps[0].params["schema"],)  # type: ignore[assignment]
+    assert not isinstance(shop.exec.library().match(["report.month", *bad]), Operation)
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
+def test_a_script_that_others_can_change_is_not_adopted(shop: Shop, mode: int) -> None:
+    with pytest.raises(Denied):
+        shop.plan_adoption(path=str(shop.script(mode=mode)), name="report.nightly")
+
+
+def test_a_script_with_arguments_needs_an_example_that_fits(shop: Shop) -> None:
+    path = str(shop.script())
+    with pytest.raises(Invalid):
+        shop.plan_adoption(path=path, name="report.month", arguments={"month": "[0-9]{6}"})
+    with pytest.raises(Invalid):
+        shop.plan_adoption(path=path, name="a.b", arguments={"month": "[0-9]{6}"}, examples=["a.b june"])
+
+
+def test_an_adopted_name_looks_like_no_program_of_the_library(shop: Shop) -> None:
+    for name in ("df", "Report", "a b", "../x", "report"):
+        with pytest.raises((Invalid, Conflict)):
+            shop.plan_adoption(path=str(shop.script()), name=name)
