@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from interlock.adapters.docker_compose import ComposeFiles, project_name
@@ -179,6 +181,42 @@ def test_a_service_restarts_with_what_it_follows() -> None:
 )
 def test_a_file_that_leads_elsewhere_leaves_doubt(body: dict[str, object]) -> None:
     assert ComposeFiles([body], is_whole=True).needed_by("web") is None
+
+
+WHOLE: dict[str, object] = {"services": {"web": {"depends_on": ["db"]}, "db": {}}}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"include": ["more.yaml"]},
+        {"services": {"db": {"extends": {"service": "x"}}}},
+        {"services": {"web": {"depends_on": ["${STORE}"]}}},
+        {"services": {"web": None}},
+        {"services": 7},
+    ],
+)
+def test_one_file_in_doubt_puts_all_files_in_doubt(other: dict[str, object]) -> None:
+    assert ComposeFiles([WHOLE], is_whole=True).needed_by("web") == ("db",)
+    assert ComposeFiles([WHOLE, other], is_whole=True).needed_by("web") is None
+
+
+@pytest.mark.parametrize("body", [b"services: {web: &a {}}", b"[]", b"a: b: c", b"\xff\xff", None])
+def test_a_file_that_cannot_be_read_puts_all_files_in_doubt(body: bytes | None, tmp_path: Path) -> None:
+    first, second = tmp_path / "compose.yaml", tmp_path / "override.yaml"
+    first.write_text("services: {web: {depends_on: [db]}, db: {}}\n")
+    if body is not None:
+        second.write_bytes(body)
+    assert ComposeFiles.read([str(first)]).needed_by("web") == ("db",)
+    assert ComposeFiles.read([str(first), str(second)]).needed_by("web") is None
+
+
+@pytest.mark.parametrize("value", [7, True, None, [[1]], {"a": 2}, ""])
+def test_a_setting_of_another_form_is_no_service(value: object) -> None:
+    assert (
+        ComposeFiles([{"services": {"web": {"depends_on": value, "links": value}}}], is_whole=True).needed_by("web")
+        == ()
+    )
 
 
 def test_an_unknown_service_leaves_doubt() -> None:

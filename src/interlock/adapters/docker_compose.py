@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,8 @@ class ComposeFiles:
         for service, settings in services.items():
             if not isinstance(settings, dict) or any(key in settings for key in _ELSEWHERE):
                 self.is_whole = False
+            elif any("$" in word for word in _needs(settings)):
+                self.is_whole = False  # what a variable stands for is known to Compose alone
             self.services.setdefault(service, []).append(settings if isinstance(settings, dict) else {})
 
     def _reach(self, service: str, onward: Any) -> tuple[str, ...] | None:
@@ -174,10 +176,7 @@ class ComposeFiles:
     def _needs_of(self, service: str) -> set[str]:
         found: set[str] = set()
         for settings in self.services.get(service, ()):
-            for key in _NEEDS:
-                value = settings.get(key, ())
-                words = [value] if isinstance(value, str) else list(value or ())
-                found |= {_service_of(str(word)) for word in words}
+            found |= {_service_of(word) for word in _needs(settings)}
         return found & set(self.services)
 
     def _followed_by(self, service: str) -> set[str]:
@@ -187,6 +186,16 @@ class ComposeFiles:
             if isinstance(needs, dict):
                 found |= {name for name, how in needs.items() if isinstance(how, dict) and how.get("restart")}
         return found
+
+
+def _needs(settings: Mapping[str, Any]) -> Iterator[str]:
+    """What a service says it needs, in Compose's own words: `db`, `service:vpn`, `cache:redis`."""
+    for key in _NEEDS:
+        value = settings.get(key)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list | dict):
+            yield from (str(word) for word in value)
 
 
 def _service_of(word: str) -> str:

@@ -33,12 +33,13 @@ def require_visible(kind: str, name: str, *, characters_max: int = NAME_CHARACTE
 
 
 def require_ascii(kind: str, name: str, pattern: re.Pattern[str], *, characters_max: int = NAME_CHARACTERS_MAX) -> None:
-    """Refuse a name that is not wholly of `pattern`, look-alike letters of other scripts among them.
+    """Refuse a name that is not wholly of `pattern`, whose classes spell out ASCII characters: look-alike letters of
+    other scripts are none of them.
 
     Raises: Invalid.
     """
     require_visible(kind, name, characters_max=characters_max)
-    if not name.isascii() or pattern.fullmatch(name) is None:
+    if pattern.fullmatch(name) is None:
         msg = f"{name!a} is not the name of a {kind}"
         raise Invalid(msg, code="target.name", fix="check the name")
 
