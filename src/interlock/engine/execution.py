@@ -20,7 +20,7 @@ from interlock.core.ports import StepContext
 from interlock.core.run import RunState
 from interlock.engine.hold import Hold
 from interlock.engine.progress import Direction, Open, Progress, read_progress
-from interlock.engine.store import LeaseLost, RunStore, event_of
+from interlock.engine.store import LeaseLost, Left, RunStore, event_of
 from interlock.engine.trail import RecordLost, Trail, plain
 from interlock.lib.canonical import canonical_bytes, digest_of
 from interlock.lib.clock import Clock
@@ -107,7 +107,7 @@ class Execution:
         self._recheck = recheck
         self._started_at = services.clock.monotonic()
 
-    async def finish(self) -> Ending:
+    async def finish(self) -> Left:
         """Bring the Run as far as it goes, and leave it there.
 
         Raises: LeaseLost when another worker took it; RecordLost or Transient when the database is away: nothing more
@@ -115,8 +115,7 @@ class Execution:
         """
         ending = await self._work()
         await self._services.contexts.flush(self._run.number)
-        await self._leave(ending)
-        return ending
+        return await self._leave(ending)
 
     async def _work(self) -> Ending:
         if not self._progress.started and self._recheck:
@@ -397,14 +396,14 @@ class Execution:
     def _event(self, kind: str, **data: Any) -> Event:
         return event_of(self._run.number, kind, self._run.actor, self._run.action, **data)
 
-    async def _leave(self, ending: Ending) -> None:
+    async def _leave(self, ending: Ending) -> Left:
         reason = None if ending.reason is None else plain(ending.reason)
         if ending.state.is_final or ending.state is RunState.UNRESOLVED:
             kind = EvidenceKind.CLOSED if ending.state.is_final else EvidenceKind.NOTED
             data: JsonObject = {"state": ending.state.value, "reason": reason, "code": ending.code}
             self._trail.add(kind, data if ending.state.is_final else {"note": "unresolved", **data})
         event = self._event(f"run.{ending.state}", reason=reason, code=ending.code)
-        await self._trail.leave(ending.state, reason, ending.code, event)
+        return await self._trail.leave(ending.state, reason, ending.code, event)
 
 
 def _report(index: int, result: StepResult) -> JsonObject:

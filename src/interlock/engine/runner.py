@@ -20,7 +20,7 @@ from interlock.engine.execution import Execution, Services
 from interlock.engine.hold import Hold
 from interlock.engine.identity import is_dead, owner_of
 from interlock.engine.signals import Signals
-from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, Caps, LeaseLost, RunStore, event_of
+from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, Caps, Claimed, LeaseLost, RunStore, event_of
 from interlock.engine.trail import RecordLost, Trail, plain
 
 log = structlog.get_logger()
@@ -63,9 +63,11 @@ class Runner:
         self._free = limits.slots
         self._holds: dict[int, Hold] = {}
         self._abandoned: set[int] = set()
-        self._wake = asyncio.Semaphore(0)
+        self._wake = asyncio.Event()
+        self._starved = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._working: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[Run | None]] = set()
+        self._leaving: dict[int, asyncio.Task[Run | None]] = {}
 
     async def start(self) -> None:
         """Begin to claim, to beat and to listen."""
@@ -83,7 +85,7 @@ class Runner:
                 hold.end()
             if late:
                 await asyncio.wait(late, timeout=STOP_GRACE_SECONDS)
-        await _cancel(keep | self._working)
+        await _cancel({*keep, *self._working})
 
     @property
     def running(self) -> int:
@@ -97,10 +99,11 @@ class Runner:
         self._free -= 1
         return True
 
-    def release(self) -> None:
-        """Give a reserved slot back."""
+    def release(self, *, more: bool = False) -> None:
+        """Give a reserved slot back. `more`: a Run is known to be queued for it."""
         self._free += 1
-        self._wake.release()
+        if more or self._starved:
+            self.poke()
 
     def perform(self, run: Run, *, recheck: bool, asked_at: float, rows: tuple[Evidence, ...] | None = None) -> None:
         """Perform a claimed Run in a reserved slot.
@@ -116,22 +119,31 @@ class Runner:
         task = asyncio.create_task(self._perform(hold, rows, recheck=recheck), name=f"run.{run.number}")
         self._working.add(task)
         task.add_done_callback(self._working.discard)
+        self._leaving[run.number] = task
+
+    async def left(self, number: int, timeout_seconds: float) -> Run | None:
+        """The Run as this process leaves it; None when it is not performed here, was lost, or the time is over."""
+        task = self._leaving.get(number)
+        if task is not None:
+            await asyncio.wait({task}, timeout=max(0.0, timeout_seconds))
+        return task.result() if task is not None and task.done() and not task.cancelled() else None
 
     def poke(self) -> None:
-        """Something may be claimable: wake one slot."""
-        self._wake.release()
+        """Something may be claimable."""
+        self._wake.set()
 
     def cancel(self, number: int, by: str) -> None:
         """Cancel at once what this process performs; others see it at their next beat."""
         if number in self._holds:
             self._holds[number].cancel(by)
 
-    async def _perform(self, hold: Hold, rows: tuple[Evidence, ...] | None, *, recheck: bool) -> None:
-        number = hold.run.number
+    async def _perform(self, hold: Hold, rows: tuple[Evidence, ...] | None, *, recheck: bool) -> Run | None:
+        number, run, more = hold.run.number, None, True
         try:
             rows = await self._store.evidence(number) if rows is None else rows
-            ending = await Execution(self._services, hold, rows, recheck=recheck).finish()
-            log.info("run.left", run=number, action=hold.run.action, state=ending.state, reason=ending.reason)
+            left = await Execution(self._services, hold, rows, recheck=recheck).finish()
+            run, more = left.run, left.more
+            log.info("run.left", run=number, action=run.action, state=run.state, reason=run.state_reason)
         except LeaseLost:
             log.warning("run.lease_lost", run=number)
         except (Transient, RecordLost) as error:
@@ -145,8 +157,10 @@ class Runner:
             hold.end()
             if self._holds.get(number) is hold:
                 del self._holds[number]
+                del self._leaving[number]
             self._signals.moved(number)
-            self.release()
+            self.release(more=more)
+        return run
 
     async def _mark_unresolved(self, run: Run, error: Exception) -> None:
         """After a bug of the engine itself nobody knows where the Run stands; trying again would find the same bug."""
@@ -162,27 +176,31 @@ class Runner:
 
     async def _claim_forever(self) -> None:
         while True:
-            await self._wake.acquire()
+            await self._wake.wait()
+            self._wake.clear()
             try:
                 await self._fill_slots(partial(self._store.claim, self.owner, self.limits.caps))
             except Transient as error:
                 log.warning("claim.failed", reason=error.message)
 
-    async def _fill_slots(self, take: Callable[[], Awaitable[Run | None]]) -> None:
+    async def _fill_slots(self, take: Callable[[], Awaitable[Claimed | None]]) -> None:
         """Take Runs as long as there are some and slots are free."""
-        while self.reserve():
-            taken = False
+        more = True
+        while more and self.reserve():
+            claimed = None
             try:
                 asked_at = self._services.clock.monotonic()
-                run = await take()
-                if run is None:
-                    return
-                taken = True
-                self.perform(run, recheck=True, asked_at=asked_at)
-                self._signals.moved(run.number)
+                claimed = await take()
             finally:
-                if not taken:
+                if claimed is None:
                     self._free += 1
+            if claimed is None:
+                more = False
+            else:
+                more = claimed.more
+                self.perform(claimed.run, recheck=True, asked_at=asked_at, rows=claimed.rows)
+                self._signals.moved(claimed.run.number)
+        self._starved = more
 
     async def _beat_forever(self) -> None:
         while True:
@@ -215,14 +233,14 @@ class Runner:
             self.poke()
             await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _take_over(self, dead: list[str]) -> Run | None:
-        run = await self._store.take_over(self.owner, dead, held=list(self._holds), abandoned=list(self._abandoned))
-        if run is None:
+    async def _take_over(self, dead: list[str]) -> Claimed | None:
+        taken = await self._store.take_over(self.owner, dead, held=list(self._holds), abandoned=list(self._abandoned))
+        if taken is None:
             self._abandoned.clear()  # what is still ours and running would have been found
-        return run
+        return taken
 
     async def _listen_forever(self) -> None:
-        """One slot is woken for each notification; a lost listener is made again, and the sweep covers the gap."""
+        """A notification wakes the claiming; a lost listener is made again, and the sweep covers the gap."""
         while True:
             try:
                 async for _ in self._database.notifications("interlock_queued"):
@@ -241,7 +259,7 @@ def in_threads(threads: ThreadPoolExecutor) -> Callable[[Callable[[], Any]], Any
     return run
 
 
-async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

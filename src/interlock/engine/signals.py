@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Signals:
@@ -17,16 +19,28 @@ class Signals:
         for event in self._waiting.get(number, ()):
             event.set()
 
-    async def wait(self, number: int, timeout_seconds: float) -> None:
-        """Return when the Run moved, or when the time is over."""
+    @contextmanager
+    def watch(self, number: int) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the Run moves; who clears it and then looks misses nothing."""
         event = asyncio.Event()
         self._waiting[number].add(event)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                await event.wait()
-        except TimeoutError:
-            return
+            yield event
         finally:
             self._waiting[number].discard(event)
             if not self._waiting[number]:
                 del self._waiting[number]
+
+    async def wait(self, number: int, timeout_seconds: float) -> None:
+        """Return when the Run moved, or when the time is over."""
+        with self.watch(number) as moved:
+            await set_within(moved, timeout_seconds)
+
+
+async def set_within(event: asyncio.Event, timeout_seconds: float) -> bool:
+    """Whether the event was set before the time was over."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

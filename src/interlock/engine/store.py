@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ RUN_COLUMNS = """number, state, state_reason, state_code, actor, action, plan, d
     created_at, due_at, expires_at, closed_at, cancelled_by, undo_of, retry_of, owner, fence, lease_until,
     timeout_seconds"""
 
+_RETURNED = ", ".join(f"run.{column.strip()}" for column in RUN_COLUMNS.split(","))
+
 UNCAPPED = 1_000_000
 LEASE_SECONDS = 10.0
 BEAT_SECONDS = 2.5
@@ -32,15 +35,13 @@ BEAT_SECONDS = 2.5
 # transaction and one round trip. `held` is the CTE that names the Run if, and only if, the change was allowed.
 _TRAIL = """
     ev as (insert into evidence (run, seq, kind, line, hash)
-           select held.number, e.seq, e.kind, e.line, e.hash
-           from held, unnest(%(seqs)s::int[], %(kinds)s::text[], %(lines)s::text[], %(hashes)s::text[])
-               as e (seq, kind, line, hash)
+           select held.number, e.q, e.k, e.l, e.h
+           from held, json_to_recordset(%(rows)s::json) as e (q int, k text, l text, h text)
            returning run, seq),
     un as (insert into unsealed (run, seq) select run, seq from ev),
     happened as (insert into event (kind, labels, data, run)
-           select h.kind, h.labels, h.data, held.number
-           from held, unnest(%(event_kinds)s::text[], %(event_labels)s::jsonb[], %(event_data)s::jsonb[])
-               as h (kind, labels, data))"""
+           select h.k, h.l, h.d, held.number
+           from held, json_to_recordset(%(events)s::json) as h (k text, l jsonb, d jsonb))"""
 
 
 class LeaseLost(Exception):
@@ -94,6 +95,26 @@ class Prelude:
 
 
 @dataclass(frozen=True)
+class Claimed:
+    """A Run that this worker holds now.
+
+    `rows` is all its evidence, None when it has to be read. `more`: another one may be there to be taken.
+    """
+
+    run: Run
+    rows: tuple[Evidence, ...] | None
+    more: bool
+
+
+@dataclass(frozen=True)
+class Left:
+    """A Run as this worker left it. `more`: some Run is queued and due."""
+
+    run: Run
+    more: bool
+
+
+@dataclass(frozen=True)
 class Renewal:
     """A lease that was made longer, and who asked for the Run to be cancelled."""
 
@@ -108,14 +129,10 @@ def slots_of(plan: Plan) -> list[str]:
 
 
 def _trail(rows: tuple[Evidence, ...], events: tuple[Event, ...]) -> dict[str, Any]:
+    # Two texts rather than seven arrays: the driver spends more on an array than the server on a row.
     return {
-        "seqs": [row.seq for row in rows],
-        "kinds": [row.kind.value for row in rows],
-        "lines": [row.line for row in rows],
-        "hashes": [row.hash for row in rows],
-        "event_kinds": [event.kind for event in events],
-        "event_labels": [Jsonb(event.labels) for event in events],
-        "event_data": [Jsonb(event.data) for event in events],
+        "rows": json.dumps([{"q": row.seq, "k": row.kind.value, "l": row.line, "h": row.hash} for row in rows]),
+        "events": json.dumps([{"k": event.kind, "l": event.labels, "d": event.data} for event in events]),
     }
 
 
@@ -233,7 +250,7 @@ class RunStore:
         async with self._database.connection() as connection:
             return await self._approvals(connection, number)
 
-    async def claim(self, owner: str, caps: Caps) -> Run | None:
+    async def claim(self, owner: str, caps: Caps) -> Claimed | None:
         """Take the oldest Run whose targets are free and whose actor and action are under their caps."""
         parameters = {
             "owner": owner,
@@ -247,11 +264,16 @@ class RunStore:
                 row = await (await connection.execute(_CLAIM, parameters)).fetchone()
         except psycopg.errors.UniqueViolation:
             return None
-        return _run(row) if row else None
+        if row is None:
+            return None
+        more, rows = row.pop("more"), row.pop("rows")
+        run = _run(row)
+        evidence = rows and tuple(evidence_of({"run": run.number, **each}) for each in rows)
+        return Claimed(run, evidence, more)
 
     async def take_over(
         self, owner: str, dead_owners: list[str], *, held: list[int], abandoned: list[int]
-    ) -> Run | None:
+    ) -> Claimed | None:
         """Take a running Run whose lease ended, or whose owner is known to be dead; the fence rises.
 
         `held` are those this worker is performing itself. A Run of its own that it does not perform is one whose
@@ -270,7 +292,7 @@ class RunStore:
                     },
                 )
             ).fetchone()
-        return _run(row) if row else None
+        return Claimed(_run(row), None, more=True) if row else None
 
     async def owners(self) -> list[str]:
         """Everybody who holds a running Run."""
@@ -318,7 +340,7 @@ class RunStore:
         code: str | None,
         rows: tuple[Evidence, ...],
         events: tuple[Event, ...],
-    ) -> None:
+    ) -> Left:
         """End this worker's hold on a Run: close it, mark it unresolved, or give it back to the queue.
 
         A closed Run frees its targets; one that waits again frees them too; unresolved and queued keep them.
@@ -341,6 +363,8 @@ class RunStore:
             row = await (await connection.execute(_LEAVE, parameters)).fetchone()
         if row is None or row["number"] is None:
             raise LeaseLost
+        left = {"state": state, "state_reason": reason, "state_code": code, "closed_at": row["closed_at"]}
+        return Left(run.model_copy(update={**left, "owner": None, "lease_until": None}), row["more"])
 
     async def move(
         self,
@@ -547,9 +571,14 @@ select number, state, created_at, due_at, expires_at, closed_at, owner, fence, l
 from held
 """
 
+_MORE = """exists (select 1 from run other
+    where other.state = 'queued' and other.due_at <= now() and other.number <> {but}) as more"""
+
+# The evidence is as old as the snapshot of the statement, while the row that was locked may be newer. Where nobody held
+# the Run in between (nobody else writes evidence of a queued one) the fence has not risen, and the evidence is whole.
 _CLAIM = """
 with head as (
-    select r.number from run r
+    select r.number, r.fence from run r
     where r.state = 'queued' and r.due_at <= now()
         and not exists (
             select 1 from run_target mine join run_target other on other.target = mine.target and other.run <> mine.run
@@ -561,10 +590,14 @@ with head as (
                 (select count(*) from run busy where busy.state = 'running' and busy.action = r.action))
     order by r.due_at, r.number limit 1 for update of r skip locked),
     slot as (update run_target set holding = true from head where run_target.run = head.number and not holding)
-update run set state = 'running', state_reason = null, state_code = null, owner = %(owner)s, fence = fence + 1,
+update run set state = 'running', state_reason = null, state_code = null, owner = %(owner)s, fence = run.fence + 1,
     lease_until = now() + make_interval(secs => %(lease)s)
 from head where run.number = head.number and run.state = 'queued'
-returning """ + ", ".join(f"run.{column.strip()}" for column in RUN_COLUMNS.split(","))
+returning {columns}, {more},
+    case when head.fence = (select seen.fence from run seen where seen.number = head.number) then
+        (select json_agg(json_build_object('seq', e.seq, 'kind', e.kind, 'line', e.line, 'hash', e.hash) order by e.seq)
+        from evidence e where e.run = head.number) end as rows
+""".format(columns=_RETURNED, more=_MORE.format(but="head.number"))
 
 _TAKE_OVER = """
 with head as (
@@ -575,7 +608,7 @@ with head as (
     order by number limit 1 for update skip locked)
 update run set owner = %(owner)s, fence = fence + 1, lease_until = now() + make_interval(secs => %(lease)s)
 from head where run.number = head.number
-returning """ + ", ".join(f"run.{column.strip()}" for column in RUN_COLUMNS.split(","))
+returning """ + _RETURNED
 
 _HELD = """held as (select number from run
     where number = %(number)s and owner = %(owner)s and fence = %(fence)s and state = 'running' for update)"""
@@ -592,11 +625,13 @@ with held as (update run set state = %(state)s, state_reason = %(reason)s, state
         owner = null, lease_until = null,
         closed_at = case when %(final)s then now() end
     where number = %(number)s and owner = %(owner)s and fence = %(fence)s and state = 'running'
-    returning number),
+    returning number, closed_at),
     freed as (delete from run_target using held where run = held.number and %(free)s returning target),
     {_TRAIL}
-select number, (select pg_notify('interlock_queued', '') where exists (
-    select 1 from freed join run_target later on later.target = freed.target and later.run <> %(number)s)) from held
+select number, closed_at, (select pg_notify('interlock_queued', '') where exists (
+    select 1 from freed join run_target later on later.target = freed.target and later.run <> %(number)s)),
+    {_MORE.format(but="held.number")}
+from held
 """
 
 _MOVE = f"""

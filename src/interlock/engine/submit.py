@@ -24,7 +24,7 @@ from interlock.engine.policy_request import DecisionContext
 from interlock.engine.proposal import Proposal
 from interlock.engine.record import first_events, first_rows, new_run, reason_of
 from interlock.engine.runner import Runner
-from interlock.engine.signals import Signals
+from interlock.engine.signals import Signals, set_within
 from interlock.engine.store import Prelude, RunStore
 from interlock.lib.clock import Clock
 
@@ -52,10 +52,12 @@ class Door:
         self._clock = clock
         self._limits = limits
         self._runner: Runner | None = None
+        self._fast_path = True
 
-    def attach(self, runner: Runner | None) -> None:
-        """The worker of this process, for the fast path; None: everything goes through the queue."""
+    def attach(self, runner: Runner, *, fast_path: bool = True) -> None:
+        """The worker of this process. `fast_path` False: it gets everything through the queue."""
         self._runner = runner
+        self._fast_path = fast_path
 
     async def propose(self, actor: Actor, ask: Ask) -> Proposal:
         """Plan and decide, record nothing. Raises as `Planner.plan`."""
@@ -141,12 +143,18 @@ class Door:
     async def wait(self, number: int, timeout_seconds: float) -> Run:
         """The Run when it has come to rest (closed, unresolved or waiting), or as it is when the time is over."""
         end = self._clock.monotonic() + timeout_seconds
-        while True:
-            run = await self._store.by_number(number)
-            left = end - self._clock.monotonic()
-            if run.state not in (RunState.QUEUED, RunState.RUNNING) or left <= 0:
-                return run
-            await self._signals.wait(number, min(left, WAIT_LOOK_SECONDS))
+        with self._signals.watch(number) as moved:
+            while True:
+                moved.clear()
+                left = end - self._clock.monotonic()
+                # What is performed here needs no look at the table.
+                run = await self._runner.left(number, left) if self._runner is not None else None
+                if run is None:
+                    run = await self._store.by_number(number)
+                left = end - self._clock.monotonic()
+                if run.state not in (RunState.QUEUED, RunState.RUNNING) or left <= 0:
+                    return run
+                await set_within(moved, min(left, WAIT_LOOK_SECONDS))
 
     def left(self, run: Run, approvals: tuple[Approval, ...]) -> Decision:
         """What policy says to a Run's own plan with these verdicts. A freeze is looked at when the Run is started."""
@@ -233,7 +241,7 @@ class Door:
         new = new_run(prelude.number, actor, ask, proposal, self._limits())
         rows = first_rows(new, approvals, self._clock.now())
         runner = self._runner
-        claim = runner is not None and new.state is RunState.QUEUED and runner.reserve()
+        claim = runner is not None and self._fast_path and new.state is RunState.QUEUED and runner.reserve()
         asked_at = self._clock.monotonic()
         claimed = False
         try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from interlock.core.errors import Transient
 from interlock.core.event import Event
 from interlock.core.evidence import Chain, Evidence, EvidenceKind
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
-from interlock.engine.store import RunStore
+from interlock.engine.store import Left, RunStore
 from interlock.lib.clock import Clock
 
 TEXT_CHARACTERS = 500
+Written = TypeVar("Written")
 
 
 class RecordLost(Exception):
@@ -45,25 +47,26 @@ class Trail:
         if rows or events:
             await self._write(partial(self._store.append, self._run, rows, events, use_approvals=use_approvals))
 
-    async def leave(self, state: RunState, reason: str | None, code: str | None, event: Event) -> None:
+    async def leave(self, state: RunState, reason: str | None, code: str | None, event: Event) -> Left:
         """Write what was gathered, and end this worker's hold on the Run."""
         rows = self._take()
-        await self._write(partial(self._store.leave, self._run, state, reason, code, rows, (event,)))
+        return await self._write(partial(self._store.leave, self._run, state, reason, code, rows, (event,)))
 
     def _take(self) -> tuple[Evidence, ...]:
         rows, self._pending = tuple(self._pending), []
         return rows
 
-    async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
+    async def _write(self, write: Callable[[], Awaitable[Written]]) -> Written:
         if self._lost:
             msg = "an earlier write of this Run was lost"
             raise RecordLost(msg)
         self._lost = True
         try:
-            await write()
+            written = await write()
         except Transient as error:
             raise RecordLost(error.message) from error
         self._lost = False
+        return written
 
 
 def plain(text: str, characters_max: int = TEXT_CHARACTERS) -> str:
