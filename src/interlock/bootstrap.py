@@ -20,11 +20,12 @@ from typing import IO, Any, cast
 import structlog
 
 from interlock.adapters.cedar import CedarEngine
+from interlock.adapters.devices import DeviceTargets
 from interlock.adapters.docker import DockerTargets
 from interlock.adapters.files import FileTargets
 from interlock.adapters.kubernetes import KubernetesTargets
 from interlock.adapters.names import NamedTargets
-from interlock.adapters.postgres import EmbeddedPostgres
+from interlock.adapters.postgres import SYSTEM_FOLDER, EmbeddedPostgres
 from interlock.adapters.postgres_tools import connection_environment, run_external_tool
 from interlock.adapters.processes import ProcessTargets
 from interlock.adapters.repositories import RepositoryTargets
@@ -65,6 +66,7 @@ from interlock.engine.signals import Signals
 from interlock.engine.step_context import LiveContexts
 from interlock.engine.store import Caps, RunStore
 from interlock.engine.submit import Door
+from interlock.engine.target_classes import CLASSES
 from interlock.engine.view_store import ViewStore
 from interlock.engine.views import ENGINE_VIEWS, Desk, ViewDesk
 from interlock.lib.backoff import wait_seconds
@@ -213,9 +215,9 @@ def _own_parts(locations: Locations) -> OwnParts:
             f"file:{locations.runtime_folder}/**",
             f"file:{package}/**",
             "unit:interlock*",
-            "process:interlock:*",
+            "interlock:*",
         ),
-        private=(f"file:{locations.state_folder}/**",),
+        private=(f"file:{locations.state_folder}/**", f"file:{SYSTEM_FOLDER}/**"),
     )
 
 
@@ -377,6 +379,7 @@ def _reconcilers(base: _Base, approvals: Approvals, embedded: EmbeddedPostgres |
         retention=lambda: base.project().retention,
         reaper=OrphanReaper(),
         tidy=embedded.tidy if embedded is not None else lambda: None,
+        revive=embedded.revive if embedded is not None else lambda: False,
     )
 
 
@@ -440,14 +443,18 @@ def _resolvers(
         server = embedded.postmaster_pid if embedded is not None else None
         return (os.getpid(),) if server is None else (os.getpid(), server)
 
-    files = FileTargets(lambda: (*project().protected, *own.changed, *own.private))
+    well_known = tuple(
+        pattern for patterns in CLASSES.values() for pattern in patterns if pattern.startswith("file:")
+    )
+    files = FileTargets(lambda: (*project().protected, *own.changed, *own.private, *well_known))
     processes = ProcessTargets(own_pids, (str(locations.state_folder), str(locations.runtime_folder)))
     return ResolverSet(
         (
             files,
             processes,
             UnitTargets(),
-            DockerTargets(),
+            DockerTargets(paths_of=files.paths_of),
+            DeviceTargets(files.resolve),
             KubernetesTargets(),
             NamedTargets(host_names=(socket.gethostname(), socket.getfqdn())),
             RepositoryTargets(files.resolve),

@@ -107,7 +107,7 @@ class Surroundings:
         uses_folder = False
         for reference in operation.paths:
             asked = posixpath.normpath(posixpath.join(folder, reference.text))
-            real = self._real(asked, reference)
+            real = self._real(asked, reference, folder)
             operation = self._with_access(operation, reference, real)
             paths.append((asked, real))
             if reference.index is None:
@@ -129,12 +129,13 @@ class Surroundings:
             targets=tuple({target.key: target for target in targets}.values()),
         )
 
-    def _real(self, asked: str, reference: PathReference) -> str:
-        real = os.path.realpath(asked)
-        if reference.access == "read" and not os.path.lexists(real):
+    def _real(self, asked: str, reference: PathReference, folder: str) -> str:
+        """Where a path leads; the resolver refuses those that mean another file for each process (/proc/self/root)."""
+        (target,) = self._resolvers.resolve("file", asked, {"folder": folder})
+        if reference.access == "read" and not os.path.lexists(target.id):
             msg = f"there is no {asked}"
             raise NotFound(msg, code="path.unknown", fix="check the path")
-        return real
+        return target.id
 
     def _with_access(self, operation: Operation, reference: PathReference, real: str) -> Operation:
         """What a path does to a command: reading outside the roots may disclose anything; writing there is refused by
