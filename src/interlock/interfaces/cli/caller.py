@@ -122,5 +122,10 @@ class Caller:
             write_note(say("acting as agent:{name}, because INTERLOCK_AS says so", name=self.acting_as))
         elif self.settings.agent_mark is not None:
             mark = self.settings.agent_mark
-            text = "acting as agent:{name}, because {variable} is set: this is an agent's shell"
-            write_note(say(text, name=mark.agent, variable=mark.variable))
+            write_note(
+                say(
+                    "acting as agent:{name}, because {variable} is set: this is an agent's shell",
+                    name=mark.agent,
+                    variable=mark.variable,
+                )
+            )

@@ -37,7 +37,7 @@ def confirm_high_risk(run: Record) -> bool:
 
 def _read(question: str) -> str:
     """What is typed after the question; what was typed before it was seen does not count."""
+    termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
     sys.stderr.write(visible(question))
     sys.stderr.flush()
-    termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
     return sys.stdin.readline().strip()

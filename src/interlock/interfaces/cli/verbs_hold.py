@@ -58,7 +58,7 @@ def hold(
         raise Invalid(msg, code="hold.command", fix="interlock hold TARGET -- COMMAND")
     if shutil.which(argv[0]) is None:
         msg = f"there is no program {argv[0]}"
-        raise NotFound(msg, code="hold.program")
+        raise NotFound(msg, code="hold.program", fix="check the name, or write the path in full")
     terminal = _Terminal(caller, argv)
     params: dict[str, object] = {"target": target, "command": argv, "reason": reason, "minutes": minutes}
     words = ["hold", *(["--reason", reason] if reason else []), CONFIRM_HERE, target, "--", *argv]
