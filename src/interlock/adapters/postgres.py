@@ -157,6 +157,13 @@ class EmbeddedPostgres:
             password_file=password_file,
         )
 
+    def revive(self) -> bool:
+        """Start the server again if it died; returns whether it had. Clients find it where it was. Raises as `start`."""
+        if self.is_running():
+            return False
+        self.start()
+        return True
+
     def stop(self, *, fast: bool = True) -> None:
         """Stop the server, whoever started it; nothing happens when none runs.
 

@@ -1,4 +1,4 @@
-"""What runs on a timer: sealing, expiry, output, orphans and retention; each may run at any moment."""
+"""What runs on a timer: sealing, expiry, output, orphans, retention, the database; each may run at any moment."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ SEAL_SECONDS = 2.0
 EXPIRE_SECONDS = 5.0
 ORPHAN_SECONDS = 5.0
 RETENTION_SECONDS = 3600.0
+DATABASE_SECONDS = 1.0
 
 
 class Reconcilers:
@@ -43,6 +44,7 @@ class Reconcilers:
         retention: Callable[[], Retention],
         reaper: OrphanReaper,
         tidy: Callable[[], None],
+        revive: Callable[[], bool],
     ) -> None:
         self._database = database
         self._approvals = approvals
@@ -53,6 +55,7 @@ class Reconcilers:
         self._retention = retention
         self._reaper = reaper
         self._tidy = tidy
+        self._revive = revive
         self._store = RetentionStore(database)
         self._tasks: set[asyncio.Task[None]] = set()
         self._troubles: dict[str, InterlockError] = {}
@@ -70,6 +73,7 @@ class Reconcilers:
             (self._outputs.flush_all, FLUSH_SECONDS),
             (self.bury_orphans, ORPHAN_SECONDS),
             (self.retain, RETENTION_SECONDS),
+            (self.keep_database, DATABASE_SECONDS),
         ):
             task = asyncio.create_task(self._forever(work, seconds), name=f"reconcile.{work.__name__}")
             self._tasks.add(task)
@@ -111,6 +115,11 @@ class Reconcilers:
         await asyncio.to_thread(self._blobs.prune_older, before)
         await asyncio.to_thread(self._tidy)
         await self._store.prune(bodies_days=retention.bodies_days, events_days=retention.events_days)
+
+    async def keep_database(self) -> None:
+        """Start the database's own server again when it died; nobody else would."""
+        if await asyncio.to_thread(self._revive):
+            log.error("database.revived", reason="its server had died and was started again")
 
     async def _forever(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
         name = getattr(work, "__name__", "work")
