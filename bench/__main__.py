@@ -1,0 +1,11 @@
+"""Measures every claim, one after another."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import audit, command_line, decisions, drain, latency
+from bench.report import run
+
+if __name__ == "__main__":
+    sys.exit(run((latency.measure, drain.measure, decisions.measure, audit.measure, command_line.measure)))
