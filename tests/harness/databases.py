@@ -34,11 +34,21 @@ def database(endpoint: Any, *, template: str = "template0") -> Iterator[tuple[st
             make_conninfo(endpoint.app_conninfo, dbname=name),
         )
     finally:
+        _end_connections(endpoint.app_conninfo, name)
         _drop(endpoint.owner_conninfo, name)
 
 
+def _end_connections(app_conninfo: str, name: str) -> None:
+    """Connections that a test left open, or killed while they were being made, are ended by their own account."""
+    with psycopg.connect(app_conninfo, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and usename = current_user",
+            (name,),
+        )
+
+
 def _drop(owner_conninfo: str, name: str) -> None:
-    """The owner may not end other accounts' connections, so wait until those that were closed are gone."""
+    """What was ended takes a moment to be gone."""
     end = time.monotonic() + GONE_SECONDS
     with psycopg.connect(owner_conninfo, autocommit=True) as connection:
         while True:

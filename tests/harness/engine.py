@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psycopg
 import yaml
 
 from harness.actions import ACTIONS
@@ -22,7 +23,9 @@ from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
 from interlock.engine.audit import Verification, verify
 from interlock.engine.control_store import ControlStore
+from interlock.engine.logging import configure_logging
 from interlock.engine.proposal import Proposal
+from interlock.lib.redact import Redactor
 from interlock.settings import Locations
 
 ALICE = Actor(kind="person", name="alice", roles=("operator",))
@@ -104,6 +107,13 @@ class Engine:
         async with self.database.connection() as connection:
             await connection.execute(statement.encode(), parameters)
 
+    async def execute_as_owner(self, *statements: str) -> None:
+        """Statements of who owns the tables."""
+        connection = await psycopg.AsyncConnection.connect(self.parts.address.owner, autocommit=True)
+        async with connection:
+            for statement in statements:
+                await connection.execute(statement.encode())
+
     async def verify(self) -> Verification:
         """Seal everything, then verify everything."""
         await self.parts.reconcilers.seal()
@@ -141,12 +151,13 @@ async def open_engine(
 
     `work` starts the worker; `fast` lets the door claim what it records; `reconcile` starts the timers.
     """
+    configure_logging(Redactor())
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(
             open_installation(locations, app, owner, work=False, further_actions=ACTIONS)
         )
         if not fast:
-            parts.door.attach(None)
+            parts.door.attach(parts.runner, fast_path=False)
         if work:
             await parts.runner.start()
             stack.push_async_callback(partial(parts.runner.stop, 5.0))

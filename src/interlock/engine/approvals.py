@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
 from interlock.core.actor import Actor
-from interlock.core.approval import REASON_CHARACTERS_MAX, Approval, ApprovalKind
+from interlock.core.approval import Approval, ApprovalKind
 from interlock.core.decision import Requirement
 from interlock.core.errors import Conflict, Denied, Invalid, Stale
 from interlock.core.evidence import Chain, EvidenceKind
 from interlock.core.project import Limits
 from interlock.core.run import Run, RunState
 from interlock.engine.db import Database
-from interlock.engine.record import verdict_data
+from interlock.engine.record import reason_of, verdict_data
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore, event_of
 from interlock.engine.submit import Door
+from interlock.engine.trail import require_reason
 from interlock.lib.clock import Clock
 
 EXPIRED_AT_ONCE = 100
+DIGEST = re.compile(r"[0-9a-f]{6,64}")
 
 
 class Approvals:
@@ -55,11 +58,12 @@ class Approvals:
             Denied: Not a person, or nobody asked for this person's word.
             Conflict: It does not wait, or this person has spoken already.
             Stale: It expired, or the digest is another.
-            Invalid: The reason is too long.
+            Invalid: The reason is too long or cannot be written, or that is no beginning of a digest.
         """
-        if reason is not None and len(reason) > REASON_CHARACTERS_MAX:
-            msg = f"a reason has at most {REASON_CHARACTERS_MAX} characters"
-            raise Invalid(msg, code="approval.reason")
+        require_reason(reason)
+        if digest is not None and not DIGEST.fullmatch(digest):
+            msg = "a digest is given by at least its first 6 hexadecimal digits"
+            raise Invalid(msg, code="approval.digest", fix=f"interlock show {number}")
         if actor.kind != "person":
             msg = f"{actor.id} is not a person, and only people decide"
             raise Denied(msg, code="approval.not_a_person", fix="tell the person you work for")
@@ -70,7 +74,7 @@ class Approvals:
             if run.expires_at is not None and run.expires_at <= now:
                 msg = f"Run {number} expired at {run.expires_at:%Y-%m-%d %H:%M} UTC"
                 raise Stale(msg, code="run.expired", fix=f"interlock retry {number}")
-            left = self._door.left(run, before).requirements
+            left = self._require_possible(run, before, verdict=verdict)
             kind = _kind_of(actor, run, left, verdict=verdict)
             approval = Approval(
                 run=number,
@@ -103,6 +107,16 @@ class Approvals:
             await self._store.move(connection, run, state, told, code, rows=tuple(added), events=tuple(events))
         self._signals.moved(number)
         return await self._store.by_number(number), left
+
+    def _require_possible(
+        self, run: Run, before: tuple[Approval, ...], *, verdict: bool
+    ) -> tuple[Requirement, ...]:
+        """What is still asked for; a yes is not taken, and so not used up, while policy forbids the Run."""
+        decision = self._door.left(run, before)
+        if verdict and decision.outcome == "forbid":
+            msg = f"policy forbids Run {run.number} now, whoever says yes: {reason_of(decision)}"
+            raise Denied(msg, code="denied.policy", fix=f"interlock why {run.number}")
+        return decision.requirements
 
     async def expire(self) -> int:
         """Close the Runs whose time to be approved is over; returns how many."""

@@ -16,6 +16,7 @@ from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore, event_of
 from interlock.engine.submit import Door
+from interlock.engine.trail import require_reason
 from interlock.lib.clock import Clock
 
 Resolution = Literal["repeat", "skip", "undo"]
@@ -41,8 +42,10 @@ class Interventions:
     async def cancel(self, actor: Actor, number: int, reason: str | None) -> Run:
         """Stop a Run: at once while it waits, between or within its steps while it runs.
 
-        Raises: NotFound; Denied (only the asker or a person cancels); Conflict (it is closed or unresolved).
+        Raises: NotFound; Denied (only the asker or a person cancels); Conflict (it is closed or unresolved); Invalid
+            (the reason).
         """
+        require_reason(reason)
         async with self._database.transaction() as connection:
             run, rows, _ = await self._store.locked(connection, number)
             if actor.kind != "person" and actor.id != run.actor.id:
@@ -100,6 +103,7 @@ class Interventions:
 
         Raises: NotFound; Denied (only people); Conflict (it is not unresolved); Invalid (it has no undo).
         """
+        require_reason(reason)
         if actor.kind != "person":
             msg = "only a person settles what nobody knows"
             raise Denied(msg, code="resolve.not_a_person", fix="tell the person you work for")

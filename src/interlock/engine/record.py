@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from interlock.core.actor import Actor
 from interlock.core.approval import Approval
 from interlock.core.ask import Ask
@@ -11,13 +13,17 @@ from interlock.core.decision import Decision
 from interlock.core.event import Event
 from interlock.core.evidence import Chain, Evidence, EvidenceKind
 from interlock.core.model import JsonObject
+from interlock.core.plan import Plan
 from interlock.core.project import Limits
 from interlock.core.run import RunState
 from interlock.engine.proposal import Proposal
 from interlock.engine.store import NewRun, event_of
+from interlock.engine.trail import plain
 from interlock.lib.canonical import digest_of
 
 TARGETS_SHOWN = 50
+TARGETS_BYTES = 4096
+REASON_CHARACTERS = 1000
 STATE_OF = {"permit": RunState.QUEUED, "needs_approval": RunState.WAITING, "forbid": RunState.DENIED}
 
 
@@ -28,7 +34,7 @@ def new_run(number: int, actor: Actor, ask: Ask, proposal: Proposal, limits: Lim
     return NewRun(
         number=number,
         state=state,
-        state_reason=reason_of(decision) if state is not RunState.QUEUED else None,
+        state_reason=plain(reason_of(decision), REASON_CHARACTERS) if state is not RunState.QUEUED else None,
         state_code="denied.policy" if state is RunState.DENIED else None,
         actor=actor,
         plan=proposal.plan,
@@ -53,8 +59,9 @@ def first_rows(new: NewRun, approvals: tuple[Approval, ...], now: datetime) -> t
         "action": plan.action,
         "args_digest": digest_of(plan.args),
         "digest": new.digest,
-        "summary": plan.summary[:500],
-        "targets": [target.key[:200] for target in plan.targets[:TARGETS_SHOWN]],
+        "summary": plain(plan.summary),
+        "targets": _shown(plan),
+        "target_count": len(plan.targets),
         "key": new.key,
         "reason": new.reason,
         "undo_of": new.undo_of,
@@ -73,6 +80,19 @@ def first_rows(new: NewRun, approvals: tuple[Approval, ...], now: datetime) -> t
         closed: JsonObject = {"state": new.state.value, "reason": new.state_reason, "code": new.state_code}
         rows.append(chain.extend(EvidenceKind.CLOSED, now, closed))
     return tuple(rows)
+
+
+def _shown(plan: Plan) -> list[JsonValue]:
+    """The first targets, as many as fit: their names may be long, and the plan's digest covers them all."""
+    shown: list[JsonValue] = []
+    left = TARGETS_BYTES
+    for target in plan.targets[:TARGETS_SHOWN]:
+        key = target.key[:200]
+        left -= len(key.encode())
+        if left < 0:
+            break
+        shown.append(key)
+    return shown
 
 
 def first_events(new: NewRun) -> tuple[Event, ...]:

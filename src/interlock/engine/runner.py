@@ -20,7 +20,7 @@ from interlock.engine.execution import Execution, Services
 from interlock.engine.hold import Hold
 from interlock.engine.identity import is_dead, owner_of
 from interlock.engine.signals import Signals
-from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, Caps, Claimed, LeaseLost, RunStore, event_of
+from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, UNCAPPED, Caps, Claimed, LeaseLost, RunStore, event_of
 from interlock.engine.trail import RecordLost, Trail, plain
 
 log = structlog.get_logger()
@@ -63,6 +63,7 @@ class Runner:
         self._free = limits.slots
         self._holds: dict[int, Hold] = {}
         self._abandoned: set[int] = set()
+        self._promised: list[tuple[str, str]] = []
         self._wake = asyncio.Event()
         self._starved = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,18 +93,39 @@ class Runner:
         """How many Runs this process performs now."""
         return len(self._holds)
 
-    def reserve(self) -> bool:
-        """Take a slot for a Run that is about to be recorded; `perform` or `release` must follow."""
-        if self._free <= 0 or self._services.stopping.is_set():
+    def reserve(self, asked: tuple[str, str] | None = None) -> bool:
+        """Take a slot for a Run that is about to be recorded; `perform` or `release` must follow.
+
+        `asked` is its actor and action: what other tasks are recording at this moment the table does not show yet, so
+        that it is counted here against the caps until `settle` or `release`.
+        """
+        if self._free <= 0 or self._services.stopping.is_set() or (asked is not None and self._at_cap(*asked)):
             return False
         self._free -= 1
+        if asked is not None:
+            self._promised.append(asked)
         return True
 
-    def release(self, *, more: bool = False) -> None:
+    def settle(self, asked: tuple[str, str]) -> None:
+        """What was reserved for is recorded and performed."""
+        self._promised.remove(asked)
+
+    def release(self, asked: tuple[str, str] | None = None, *, more: bool = False) -> None:
         """Give a reserved slot back. `more`: a Run is known to be queued for it."""
+        if asked is not None:
+            self._promised.remove(asked)
         self._free += 1
         if more or self._starved:
             self.poke()
+
+    def _at_cap(self, actor_id: str, action: str) -> bool:
+        """Whether this process alone fills the caps of an actor or an action."""
+        runs = [*((hold.run.actor.id, hold.run.action) for hold in self._holds.values()), *self._promised]
+        caps = self.limits.caps
+        return (
+            sum(actor == actor_id for actor, _ in runs) >= caps.per_actor
+            or sum(name == action for _, name in runs) >= caps.per_action.get(action, UNCAPPED)
+        )
 
     def perform(self, run: Run, *, recheck: bool, asked_at: float, rows: tuple[Evidence, ...] | None = None) -> None:
         """Perform a claimed Run in a reserved slot.
@@ -196,6 +218,11 @@ class Runner:
                     self._free += 1
             if claimed is None:
                 more = False
+            elif self._at_cap(claimed.run.actor.id, claimed.run.action):
+                # Recorded and claimed by the door while this claim was under way.
+                more = False
+                self._free += 1
+                await self._store.leave(claimed.run, RunState.QUEUED, None, None, (), ())
             else:
                 more = claimed.more
                 self.perform(claimed.run, recheck=True, asked_at=asked_at, rows=claimed.rows)

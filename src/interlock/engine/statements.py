@@ -41,7 +41,7 @@ select case when %(take)s and not exists (select 1 from run where state = 'denie
 """
 
 INSERT = f"""
-with free as (
+with free as materialized (
     select %(owner)s::text is not null
         and not exists (select 1 from run_target where target = any(%(slots)s::text[]))
         and (select count(*) from run where state = 'running' and actor_id = %(actor_id)s) < %(cap_actor)s
@@ -57,7 +57,10 @@ with free as (
             now() + make_interval(secs => %(expires)s), case when %(final)s then now() end, %(undo_of)s, %(retry_of)s,
             case when claimed then %(owner)s::text end, claimed::int,
             case when claimed then now() + make_interval(secs => %(lease)s) end, %(timeout_seconds)s
-        from free returning number, state, created_at, due_at, expires_at, closed_at, owner, fence, lease_until),
+        from free
+        where %(waiting_max)s::int is null
+            or (select count(*) from run where state = 'waiting' and actor_id = %(actor_id)s) < %(waiting_max)s
+        returning number, state, created_at, due_at, expires_at, closed_at, owner, fence, lease_until),
     slot as (insert into run_target (target, run, holding)
         select target, number, state = 'running' from held, unnest(%(slots)s::text[]) as target
         where state in ('queued', 'running')),
@@ -71,6 +74,9 @@ select number, state, created_at, due_at, expires_at, closed_at, owner, fence, l
     (select count(*) from told) as told
 from held
 """
+
+# Asks of one agent that will wait are counted one after another: each must see the one before it.
+ONE_BY_ONE = "select pg_advisory_xact_lock(hashtextextended(%(actor_id)s, 0))"
 
 MORE = """exists (select 1 from run other
     where other.state = 'queued' and other.due_at <= now() and other.number <> {but}) as more"""
@@ -138,9 +144,11 @@ select number, closed_at, (select pg_notify('interlock_queued', '') where exists
 from held
 """
 
+# What a person decides about an unresolved Run stands above an earlier wish to cancel it.
 MOVE = f"""
 with held as (update run set state = %(state)s, state_reason = %(reason)s, state_code = %(code)s, due_at = now(),
-        closed_at = case when %(final)s then now() end
+        closed_at = case when %(final)s then now() end,
+        cancelled_by = case when %(old)s <> 'unresolved' then cancelled_by end
     where number = %(number)s and state = %(old)s returning number),
     freed as (delete from run_target using held where run = held.number and %(final)s returning target),
     slot as (insert into run_target (target, run)

@@ -20,7 +20,18 @@ from interlock.core.model import JsonObject
 from interlock.core.plan import Plan
 from interlock.core.run import Run, RunState, require_transition
 from interlock.engine.db import Connection, Database
-from interlock.engine.statements import APPEND, CLAIM, FREEZES, INSERT, LEAVE, LOOK, MOVE, RUN_COLUMNS, TAKE_OVER
+from interlock.engine.statements import (
+    APPEND,
+    CLAIM,
+    FREEZES,
+    INSERT,
+    LEAVE,
+    LOOK,
+    MOVE,
+    ONE_BY_ONE,
+    RUN_COLUMNS,
+    TAKE_OVER,
+)
 
 UNCAPPED = 1_000_000
 LEASE_SECONDS = 10.0
@@ -175,13 +186,15 @@ class RunStore:
         *,
         claim_for: str | None,
         caps: Caps | None,
+        waiting_max: int | None = None,
     ) -> Run:
         """Record an ask in one transaction: Run, evidence, targets, approvals, outbox.
 
         A queued Run is claimed at once for `claim_for` when no earlier open Run has its targets and the caps allow.
 
         Returns: the Run as recorded, which is `running` when it was claimed.
-        Raises: Conflict `run.key_taken` when the actor used the key meanwhile.
+        Raises: Conflict `run.key_taken` when the actor used the key meanwhile; `run.too_many_waiting` when
+            `waiting_max` of his asks wait.
         """
         parameters = {
             **_trail(rows, events),
@@ -191,11 +204,15 @@ class RunStore:
             "cap_actor": caps.per_actor if caps else 0,
             "cap_action": caps.per_action.get(new.plan.action, UNCAPPED) if caps else 0,
             "approvals": Jsonb([approval.model_dump(mode="json") for approval in approvals]),
+            "waiting_max": waiting_max,
         }
         for attempt in range(2):
             try:
-                async with self._database.connection() as connection:
-                    row = await (await connection.execute(INSERT, parameters)).fetchone()
+                row = await self._insert(parameters, one_by_one=waiting_max is not None)
+                if row is None and waiting_max is not None:
+                    msg = f"{waiting_max} asks of {new.actor.id} wait for a person already"
+                    fix = "wait for an answer, or cancel one: interlock cancel N"
+                    raise Conflict(msg, code="run.too_many_waiting", fix=fix)
                 return _recorded(new, row)
             except psycopg.errors.UniqueViolation as error:
                 if error.diag.constraint_name == "run_key":
@@ -207,6 +224,14 @@ class RunStore:
                 parameters["owner"] = None
         msg = "unreachable: the second attempt either returns or raises"
         raise RuntimeError(msg)
+
+    async def _insert(self, parameters: dict[str, Any], *, one_by_one: bool) -> dict[str, Any] | None:
+        if not one_by_one:
+            async with self._database.connection() as connection:
+                return await (await connection.execute(INSERT, parameters)).fetchone()
+        async with self._database.transaction() as connection:
+            await connection.execute(ONE_BY_ONE, parameters)
+            return await (await connection.execute(INSERT, parameters)).fetchone()
 
     async def by_number(self, number: int) -> Run:
         """Raises NotFound."""

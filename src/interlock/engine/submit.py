@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+
+from pydantic import JsonValue
 
 from interlock.core.actor import Actor
 from interlock.core.approval import Approval
 from interlock.core.ask import Ask
 from interlock.core.decision import Decision
-from interlock.core.errors import Conflict, Denied, InterlockError, Stale, Transient
+from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, Stale, Transient
 from interlock.core.freeze import Freeze
 from interlock.core.plan import Plan
 from interlock.core.project import Limits
@@ -61,6 +63,7 @@ class Door:
 
     async def propose(self, actor: Actor, ask: Ask) -> Proposal:
         """Plan and decide, record nothing. Raises as `Planner.plan`."""
+        _require_recordable(ask)
         plan = await self._planner.plan(ask.action, ask.args)
         return Proposal(plan, plan.digest, self._decide(actor, plan, 0, await self._store.freezes()))
 
@@ -76,11 +79,21 @@ class Door:
             Stale: The plan is no longer the one that was confirmed.
             Denied: The same plan was denied not long ago; do not ask again.
         """
+        _require_recordable(ask)
+        earlier = await self._same_key(actor, ask)
+        if earlier is not None:
+            return earlier
+        try:
+            return await self._submit_new(actor, ask)
+        except Conflict as error:
+            # The same actor asked under this key at the same moment: whoever came first is the one.
+            taken = await self._same_key(actor, ask) if error.code == "run.key_taken" else None
+            if taken is None:
+                raise
+            return taken
+
+    async def _submit_new(self, actor: Actor, ask: Ask) -> Run | Proposal:
         limits = self._limits()
-        if ask.key is not None:
-            earlier = await self._same_key(actor, ask)
-            if earlier is not None:
-                return earlier
         plan = await self._planner.plan(ask.action, ask.args)
         digest = plan.digest
         if ask.digest is not None and not digest.startswith(ask.digest):
@@ -201,7 +214,7 @@ class Door:
         )
 
     async def _same_key(self, actor: Actor, ask: Ask) -> Run | None:
-        found = await self._store.by_key(actor.id, ask.key or "")
+        found = None if ask.key is None else await self._store.by_key(actor.id, ask.key)
         if found is None:
             return None
         run, ask_digest = found
@@ -241,7 +254,9 @@ class Door:
         new = new_run(prelude.number, actor, ask, proposal, self._limits())
         rows = first_rows(new, approvals, self._clock.now())
         runner = self._runner
-        claim = runner is not None and self._fast_path and new.state is RunState.QUEUED and runner.reserve()
+        asked = (actor.id, new.plan.action)
+        claim = runner is not None and self._fast_path and new.state is RunState.QUEUED and runner.reserve(asked)
+        waits_alone = new.state is RunState.WAITING and actor.kind == "agent"
         asked_at = self._clock.monotonic()
         claimed = False
         try:
@@ -252,11 +267,33 @@ class Door:
                 approvals,
                 claim_for=runner.owner if runner is not None and claim else None,
                 caps=runner.limits.caps if runner is not None else None,
+                waiting_max=self._limits().waiting_per_agent_max if waits_alone else None,
             )
             claimed = recorded.state is RunState.RUNNING
         finally:
             if runner is not None and claim and not claimed:
-                runner.release()
+                runner.release(asked)
         if runner is not None and claimed:
             runner.perform(recorded, recheck=False, asked_at=asked_at, rows=rows)
+            runner.settle(asked)
         return recorded
+
+
+def _require_recordable(ask: Ask) -> None:
+    """Refuse text that no table can hold, before anything is planned. Raises Invalid."""
+    if any("\0" in text for text in (ask.key or "", ask.reason or "", *_texts(ask.args))):
+        msg = "the ask holds a NUL character, which nothing that is written down may hold"
+        raise Invalid(msg, code="args.nul")
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    """Every text within a JSON value, names of members too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)

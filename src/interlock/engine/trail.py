@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from interlock.core.errors import Transient
+from interlock.core.approval import REASON_CHARACTERS_MAX
+from interlock.core.errors import Invalid, Transient
 from interlock.core.event import Event
 from interlock.core.evidence import Chain, Evidence, EvidenceKind
 from interlock.core.model import JsonObject
@@ -67,6 +68,22 @@ class Trail:
             raise RecordLost(error.message) from error
         self._lost = False
         return written
+
+
+def require_reason(reason: str | None) -> None:
+    """Refuse a reason that evidence could not keep word for word.
+
+    Raises:
+        Invalid: It is too long, or holds NUL or half of a surrogate pair.
+    """
+    if reason is None:
+        return
+    if len(reason) > REASON_CHARACTERS_MAX:
+        msg = f"a reason has at most {REASON_CHARACTERS_MAX} characters"
+        raise Invalid(msg, code="reason.long")
+    if plain(reason, REASON_CHARACTERS_MAX) != reason:
+        msg = "a reason holds characters that no record can keep"
+        raise Invalid(msg, code="reason.characters")
 
 
 def plain(text: str, characters_max: int = TEXT_CHARACTERS) -> str:
