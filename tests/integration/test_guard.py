@@ -389,9 +389,34 @@ def test_a_time_out_kills_the_whole_tree(*, use_cgroup: bool) -> None:
     process = GuardedProcess.start(sh(TREE, timeout_seconds=0.4), TOKEN, use_cgroup=use_cgroup)
     outcome = process.go(boot_seconds() + 60, ignore)
     assert outcome.timed_out
-    assert (outcome.exit_code, outcome.signal, outcome.ended_by) == (None, signal.SIGKILL, "timed_out")
+    assert (outcome.exit_code, outcome.signal, outcome.ended_by) == (None, signal.SIGTERM, "timed_out")
     assert outcome.duration_seconds < 3
     assert living(process.identity["token"]) == set()
+
+
+def test_an_effect_that_is_cancelled_may_tidy_up_and_has_not_succeeded(tmp_path: Path) -> None:
+    draft = tmp_path / "draft"
+    script = f"trap 'rm {draft}; exit 0' TERM; : > {draft}; echo up; while :; do sleep 0.05; done"
+    with going(sh(script)) as (process, ended):
+        until(draft.exists)
+        process.kill()
+        outcome = ended.result(10)
+    assert (outcome.exit_code, outcome.signal, outcome.ended_by) == (None, signal.SIGTERM, "killed")
+    assert not draft.exists()
+
+
+def test_an_effect_that_does_not_listen_is_killed_all_the_same() -> None:
+    process = GuardedProcess.start(sh("trap '' TERM; while :; do sleep 0.05; done", timeout_seconds=0.2), TOKEN)
+    outcome = process.go(boot_seconds() + 60, ignore)
+    assert (outcome.signal, outcome.ended_by) == (signal.SIGKILL, "timed_out")
+    assert outcome.duration_seconds < 8
+
+
+def test_a_lost_lease_leaves_no_time_to_tidy_up() -> None:
+    process = GuardedProcess.start(sh("trap '' TERM; while :; do sleep 0.05; done"), TOKEN)
+    began = boot_seconds()
+    assert process.go(boot_seconds() + 0.3, ignore).ended_by == "lease_lost"
+    assert boot_seconds() - began < 2
 
 
 @both_ways

@@ -16,6 +16,7 @@ import math
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -53,7 +54,7 @@ class ProcessOutcome:
     """How a program ended.
 
     Attributes:
-        exit_code: None when a signal ended it.
+        exit_code: None when a signal ended it, or the guard did.
         signal: The number of that signal.
         timed_out: Whether it was killed because its time was up.
         output_bytes: How much it wrote, also what was not kept.
@@ -135,6 +136,9 @@ def _parse_report(words: str) -> _Report:
     """Raises ValueError or KeyError for anything that is not a report."""
     why, status, seconds, leftovers, survivors = words.split(" ")
     code = None if int(status) < 0 else os.waitstatus_to_exitcode(int(status))
+    exited = why == "exited"
+    if not exited and code is not None and code >= 0:
+        code = -signal.SIGTERM  # what it answered to SIGTERM is not how its own work ended
     return _Report(
         ended_by=_ENDINGS[why],
         exit_code=code if code is not None and code >= 0 else None,

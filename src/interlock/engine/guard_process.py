@@ -62,6 +62,8 @@ else:
     import _signal as signal  # the C half; `signal` builds enums for 3 ms at each start
 
 GO_SECONDS = 120.0
+TERM_SECONDS = 3.0
+"""How long an effect may take to end by itself after SIGTERM, while lease and worker last."""
 LEFTOVER_SECONDS = 0.5
 """How long what the effect left behind may go on after the effect's own process has exited."""
 WAKE_SECONDS = 1.0
@@ -99,6 +101,7 @@ class Guard:
         self.deadline = 0.0
         self.may_go = False
         self.stop_reason: str | None = None
+        self.worker_gone = False
         self.child = 0
         self.child_status: int | None = None
         self.said_by_child = b""
@@ -152,6 +155,7 @@ class Guard:
 
     def stop(self, reason: str) -> None:
         """Ask for the end; the first reason counts."""
+        self.worker_gone = self.worker_gone or reason == WORKER_GONE
         if self.stop_reason is None:
             self.stop_reason = reason
 
@@ -281,6 +285,8 @@ class Guard:
                 self.pump(min(self.deadline, time_up) - now)
         if exited is None and not (self.reap() and self.child_status is None):
             exited = boot_seconds()  # it was faster
+        else:
+            self.ask_to_end()
         leftovers: set[tuple[int, int]] = set()
         survivors: list[int] = []
         if self.stop_reason is not None or self.reap() or self._cgroup_is_populated():
@@ -295,6 +301,22 @@ class Guard:
         seconds = (exited or boot_seconds()) - started
         names = ",".join(str(pid) for pid in survivors[:50])
         self.send(f"ended {why} {status} {seconds:.6f} {len(leftovers) if exited is not None else 0} {names}")
+
+    def ask_to_end(self) -> None:
+        """SIGTERM first, so that an effect that was cancelled or took too long can tidy up. Never on borrowed time:
+        when the lease or the worker ends, everything is killed at once.
+        """
+        if self.stop_reason not in (TIMED_OUT, KILLED):
+            return
+        try:
+            os.killpg(self.child, signal.SIGTERM)
+        except (ProcessLookupError, PermissionError):
+            return  # not yet a session of its own, or another account's by now: then it is killed
+        end = min(boot_seconds() + TERM_SECONDS, self.deadline)
+        while self.reap() and not self.worker_gone and (left := end - boot_seconds()) > 0:
+            if self.child_status is not None:
+                return
+            self.pump(left)
 
     def _refusal(self) -> str | None:
         """The record for a child that did not become the effect; None for one that did, or may have."""
