@@ -74,6 +74,7 @@ class Database:
             timeout=POOL_WAIT_SECONDS,
             reconnect_timeout=POOL_WAIT_SECONDS,
             check=None,
+            configure=_configure,
             open=False,
         )
 
@@ -136,6 +137,12 @@ class Database:
     def pool_statistics(self) -> dict[str, int]:
         """The pool's own counters, for `status` and metrics."""
         return dict(self._pool.get_stats())
+
+
+async def _configure(connection: Connection) -> None:
+    """Rows of the queue live for milliseconds, and only a plain index scan marks the dead entries that it meets: with
+    bitmap scans every look at what is open gets slower until the next vacuum (measured: 5 ms after 1,500 Runs)."""
+    await connection.execute("set enable_bitmapscan = off")
 
 
 def _first_line(error: Exception) -> str:
