@@ -12,6 +12,7 @@ from interlock.core.errors import InterlockError, Permanent, Transient
 from interlock.core.project import Retention
 from interlock.engine.approvals import Approvals
 from interlock.engine.blobs import FileBlobs
+from interlock.engine.cancellation import cancel_all
 from interlock.engine.db import Database
 from interlock.engine.orphans import OrphanReaper
 from interlock.engine.output import FLUSH_SECONDS, Outputs
@@ -80,9 +81,7 @@ class Reconcilers:
 
     async def stop(self) -> None:
         """End the timers, then seal what is left."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all(self._tasks)
         try:
             await self.seal()
         except InterlockError as error:

@@ -15,6 +15,7 @@ from interlock.core.errors import Transient
 from interlock.core.evidence import Evidence, EvidenceKind
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
+from interlock.engine.cancellation import cancel_all
 from interlock.engine.db import Database
 from interlock.engine.execution import Execution, Services
 from interlock.engine.hold import Hold
@@ -79,14 +80,14 @@ class Runner:
         """Claim nothing more, let steps end, give the rest back to the queue; what does not end in time is killed."""
         self._services.stopping.set()
         keep = {task for task in self._tasks if task.get_name() == "runner._beat_forever"}
-        await _cancel(self._tasks - keep)
+        await cancel_all(self._tasks - keep)
         if self._working:
             _, late = await asyncio.wait(self._working, timeout=grace_seconds)
             for hold in list(self._holds.values()):
                 hold.end()
             if late:
                 await asyncio.wait(late, timeout=STOP_GRACE_SECONDS)
-        await _cancel({*keep, *self._working})
+        await cancel_all({*keep, *self._working})
 
     @property
     def running(self) -> int:
@@ -284,12 +285,6 @@ def in_threads(threads: ThreadPoolExecutor) -> Callable[[Callable[[], Any]], Any
         return await asyncio.get_running_loop().run_in_executor(threads, partial(call))
 
     return run
-
-
-async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _whatever_happens(work: Callable[[], Awaitable[None]]) -> None:

@@ -13,6 +13,7 @@ from interlock.bootstrap import Installation
 from interlock.core.actor import Actor
 from interlock.core.errors import InterlockError, Invalid, Permanent
 from interlock.engine.actors import actor_of_account, as_agent
+from interlock.engine.cancellation import cancel_all
 from interlock.interfaces.local.methods import Call, Methods
 from interlock.interfaces.local.protocol import (
     FRAME_BYTES_MAX,
@@ -111,9 +112,7 @@ class LocalServer:
 
     async def close(self) -> None:
         """Let go of every client; their Runs go on."""
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await cancel_all(list(self._connections))
 
 
 @asynccontextmanager
