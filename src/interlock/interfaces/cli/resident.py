@@ -32,6 +32,7 @@ _WORD_BYTES_MAX = 64 * 1024
 _LOG_TAIL_LINES = 15
 _LOG_TAIL_BYTES = 8 * 1024
 _LOOK_AGAIN_SECONDS = 0.1
+_TRY_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,37 @@ def attach(locations: Locations) -> Resident | None:
 
 
 def start(locations: Locations, settings: Settings) -> Resident:
-    """Start the resident process and wait until it answers. Two who start it at once end up with the same one."""
+    """Start the resident process and wait until it answers. Two who start it at once end up with the same one.
+
+    A process that holds the lock already is either starting, and will answer, or stopping: then we take its place.
+    """
     _require_own(locations)
     locations.make_folders()
     said_before = locations.log_file.stat().st_size if locations.log_file.exists() else 0
+    exit_code: int | None = CONFLICT
+    with Patience(say("starting Interlock")) as patience:
+        while exit_code == CONFLICT and patience.elapsed_seconds < START_TIMEOUT_SECONDS:
+            started = _start_once(locations, settings, patience)
+            if isinstance(started, Resident):
+                return started
+            exit_code = started
+    if exit_code is None or exit_code == CONFLICT:
+        msg = f"the resident process is not ready after {START_TIMEOUT_SECONDS:.0f} seconds"
+        raise Transient(msg, code="resident.slow", fix=f"look at {locations.log_file}, and ask again")
+    tail = _log_tail(locations, said_before)
+    msg = "the resident process did not start" + (f"; it said:\n{tail}" if tail else "")
+    raise Permanent(msg, code="resident.failed", fix=f"interlock serve; its log is {locations.log_file}")
+
+
+def _start_once(locations: Locations, settings: Settings, patience: Patience) -> Resident | int | None:
+    """The process that answers; or the exit code of ours, None while it is still starting when patience ends."""
     ready, told = os.pipe()
-    with open(ready, "rb", buffering=0) as readiness, Patience(say("starting Interlock")) as patience:  # noqa: PTH123
+    with open(ready, "rb", buffering=0) as readiness:  # noqa: PTH123
         try:
             process = _spawn(locations, settings, told)
         finally:
             os.close(told)
+        gave_way: float | None = None
         while patience.elapsed_seconds < START_TIMEOUT_SECONDS:
             resident = attach(locations)
             if resident is not None:
@@ -86,16 +108,12 @@ def start(locations: Locations, settings: Settings) -> Resident:
                 return resident
             if process.poll() is None:
                 _raise_failure(_await_word(readiness))
-            elif process.returncode == CONFLICT:
-                select.select([], [], [], _LOOK_AGAIN_SECONDS)  # another one holds the lock and is starting
-            else:
+                continue
+            gave_way = gave_way or patience.elapsed_seconds
+            if process.returncode != CONFLICT or patience.elapsed_seconds > gave_way + _TRY_AGAIN_SECONDS:
                 break
-    if process.poll() is None:
-        msg = f"the resident process (pid {process.pid}) is not ready after {START_TIMEOUT_SECONDS:.0f} seconds"
-        raise Transient(msg, code="resident.slow", fix=f"look at {locations.log_file}, and ask again")
-    tail = _log_tail(locations, said_before)
-    msg = "the resident process did not start" + (f"; it said:\n{tail}" if tail else "")
-    raise Permanent(msg, code="resident.failed", fix=f"interlock serve; its log is {locations.log_file}")
+            select.select([], [], [], _LOOK_AGAIN_SECONDS)
+        return process.poll()
 
 
 def stop(resident: Resident, *, acting_as: str | None = None) -> int:
