@@ -92,6 +92,8 @@ class Settings:
     runtime_folder: Path | None = None
     language: str = "en"
     no_color: bool = False
+    completing: bool = False
+    """Whether the shell asks what could be typed next."""
     resident_environment: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -112,6 +114,7 @@ class Settings:
             runtime_folder=folder("INTERLOCK_RUNTIME_FOLDER"),
             language=_language(environment),
             no_color=bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb",
+            completing="_INTERLOCK_COMPLETE" in environment,
             resident_environment=_for_resident(environment),
         )
 

@@ -103,6 +103,23 @@ def test_a_value_may_be_a_files_content(tmp_path: Path) -> None:
     assert read_value(f"@{tmp_path / 'motd'}", Record({"type": "string"})) == "open on Sunday\n"
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("interlock au", "audit"), ("interlock audit ver", "verify"), ("interlock resolve 1 s", "skip")],
+)
+def test_the_shell_is_told_what_could_be_typed_next(typed: str, offered: str) -> None:
+    environment = {"_INTERLOCK_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    told = subprocess.run(
+        [sys.executable, "-m", "interlock"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert offered in told.stdout.split(), told.stderr
+
+
 def test_a_reader_that_goes_away_is_not_complained_about() -> None:
     script = f"{sys.executable} -m interlock --help | true; {sys.executable} -m interlock log --help | head -c 1"
     told = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False, timeout=60)

@@ -56,11 +56,11 @@ def build(verb: str | None = None) -> typer.Typer:
 
 def run(argv: list[str]) -> int:
     """Parse the words, perform the verb, and return the exit code."""
-    set_language(read_settings().language)
-    words = _with_verb(_with_bare_confirm(argv))
+    settings = read_settings()
+    set_language(settings.language)
+    words = argv if settings.completing else _with_verb(_with_bare_confirm(argv))
     first = next((word for word in words if not word.startswith("-")), None)
-    completing = any(name in words for name in ("--show-completion", "--install-completion"))
-    command = typer.main.get_command(build(None if completing else first))
+    command = typer.main.get_command(build(first))
     try:
         code = command.main(words, prog_name="interlock", standalone_mode=False)
     except typer.TyperException as error:
@@ -74,11 +74,6 @@ def run(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code if isinstance(code, int) else 0
-
-
-def complete(prog_name: str = "interlock") -> None:
-    """Answer a shell that asks what could follow; it ends the process."""
-    typer.main.get_command(build())(prog_name=prog_name)
 
 
 def _with_verb(words: list[str]) -> list[str]:

@@ -79,7 +79,7 @@ def execute(
     verbose: Verbose = False,
 ) -> Answer:
     """A program by its argument vector; relative paths begin where the caller stands."""
-    args: dict[str, object] = {"argv": argv, "folder": str(Path.cwd())}
+    args: dict[str, object] = {"argv": argv, "folder": str(Path.cwd()), "timeout_seconds": timeout}
     params = _submit("command.exec", args, reason=reason, key=key, timeout=timeout)
     words = ["exec", *_words(reason=reason, key=key, timeout=timeout), CONFIRM_HERE, "--", *argv]
     return ask(caller, Asking("submit", params, words, confirm=confirm, wait=wait, verbose=verbose))

@@ -41,7 +41,6 @@ _FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
     summary=say("Run your own command while nothing else may touch a target."),
     more=say("The command runs as you, in your terminal, not through the door; the hold and its end are recorded."),
     examples=('interlock hold unit:postgresql.service --reason "add a column" -- ./migrate.sh',),
-    takes_command=True,
 )
 def hold(
     caller: Caller,
@@ -67,7 +66,14 @@ def hold(
         said: dict[str, object] = {"confirmed": confirmed}
         if digest is not None:
             said["digest"] = digest
-        return caller.call("hold", {**params, **said}, on_progress=terminal.hear, timeout_seconds=None)
+        try:
+            return caller.call("hold", {**params, **said}, on_progress=terminal.hear, timeout_seconds=None)
+        except KeyboardInterrupt:
+            if terminal.started or caller.run is None:
+                raise
+            # Nobody would be there to run the command when its turn comes.
+            caller.close()
+            return caller.call("cancel", {"run": caller.run, "reason": "its terminal went away"})
 
     outcome = ask_with(caller, Asking("hold", params, words, confirm=confirm), request)
     if isinstance(outcome, Answer):
@@ -93,6 +99,7 @@ class _Terminal:
         self._caller = caller
         self._argv = argv
         self.exit_code: int | None = None
+        self.started = False
 
     def hear(self, progress: dict[str, object]) -> None:
         """One progress frame; the command runs while this one is being heard."""
@@ -100,8 +107,9 @@ class _Terminal:
         if isinstance(number, int):
             self._caller.run = number
         if state in {"queued", "waiting"}:
-            write_note(say("Run {number} waits for its turn", number=number))
-        elif state == "running" and self.exit_code is None:
+            write_note(say("Run {number} waits; what for: interlock why {number}", number=number))
+        elif state == "running" and not self.started:
+            self.started = True
             write_note(say("Run {number} holds it; running {command}", number=number, command=shlex.join(self._argv)))
             self.exit_code = self._perform()
             self._caller.resident.connection.send_input({"exit_code": self.exit_code})

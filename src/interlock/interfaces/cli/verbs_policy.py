@@ -78,7 +78,6 @@ def test(caller: Caller) -> Answer:
         "interlock policy explain --as claude -- systemctl restart postgresql@15-main",
         "interlock policy explain --action file.write --arg path=/etc/motd --arg content=hi",
     ),
-    takes_command=True,
 )
 def explain(
     caller: Caller,
