@@ -249,3 +249,14 @@ def test_a_process_of_another_account_behind_the_socket_is_not_spoken_to(shop: A
         os.close(writer)
         listener.close()
         door.unlink()
+
+
+def test_a_restore_never_writes_over_what_is_there(shop: Any) -> None:
+    assert shop.run("backup", "all.tar.gz").returncode == 0
+    archive = shop.folder / "all.tar.gz"
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    assert shop.json("restore", str(archive), "--yes", code=5)["data"]["error"]["code"] == "restore.running"
+    shop.run("stop")
+    assert shop.run("restore", str(archive)).returncode == 8
+    assert shop.json("restore", str(archive), "--yes", code=5)["data"]["error"]["code"] == "restore.occupied"
+    assert shop.json("restore", "no-such-file", "--yes", code=3)["status"] == "not_found"

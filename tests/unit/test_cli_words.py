@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from interlock.core.errors import Invalid
-from interlock.interfaces.cli.app import MODULES, build, run
+from interlock.interfaces.cli.app import GROUPS, MODULES, build, run
 from interlock.interfaces.cli.arguments import read_value
 from interlock.interfaces.cli.asking import digest_of
 from interlock.interfaces.cli.record import Record
@@ -27,6 +27,11 @@ def test_every_promised_verb_is_there() -> None:
     command = typer.main.get_command(build())
     assert set(f"{DAILY} {SET_UP}".split()) <= set(command.commands)  # type: ignore[attr-defined]
     assert set(command.commands) == {verb for verbs in MODULES.values() for verb in verbs}  # type: ignore[attr-defined]
+
+
+def test_every_verb_is_listed_in_one_group() -> None:
+    listed = [verb for names in GROUPS for verb in names]
+    assert sorted(listed) == sorted(verb for verbs in MODULES.values() for verb in verbs)
 
 
 def test_every_verb_has_examples_that_begin_with_the_program() -> None:

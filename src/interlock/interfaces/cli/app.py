@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from interlock.core.errors import InterlockError, Invalid
 from interlock.interfaces.cli.answer import answer_of_error, write_answer
@@ -26,13 +28,36 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Module -> the first words of its verbs."""
 
+GROUPS: tuple[tuple[str, ...], ...] = (
+    ("status", "exec", "do", "pending", "approve", "deny", "log", "show", "output", "why", "undo", "retry", "actions"),
+    ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
+    ("init", "serve", "stop", "check", "policy", "audit", "adopt", "backup", "restore", "demo"),
+)
+"""How `interlock --help` lists them."""
+
 _FORMATS = ("json", "yaml", "table")
+
+
+class Verbs(TyperGroup):
+    """The list of verbs in the order and the groups in which people need them."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - overrides
+        """One section for each group; a verb that is in none would be forgotten, so it comes last."""
+        titles = (say("Every day"), say("When something is wrong"), say("Set-up, rules and evidence"))
+        grouped = [[name for name in names if name in self.commands] for names in GROUPS]
+        rest = [name for name in self.commands if not any(name in names for names in GROUPS)]
+        for title, names in zip((*titles, "…"), (*grouped, rest), strict=True):
+            rows = [(name, self.commands[name].get_short_help_str(limit=200)) for name in names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 def build(verb: str | None = None) -> typer.Typer:
     """The command line; with the name of a verb only the part that has it."""
     app = typer.Typer(
         name="interlock",
+        cls=Verbs,
         help=say("One door between whoever wants to change production and production. Without a verb: status."),
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
