@@ -81,20 +81,24 @@ ONE_BY_ONE = "select pg_advisory_xact_lock(hashtextextended(%(actor_id)s, 0))"
 MORE = """exists (select 1 from run other
     where other.state = 'queued' and other.due_at <= now() and other.number <> {but}) as more"""
 
+# `(select 1 ... limit 1) is null` says what `not exists` says, but is never turned into a join with the whole backlog:
+# the queue is walked in order, and each Run looked at until one may start.
 # The evidence is as old as the snapshot of the statement, while the row that was locked may be newer. Where nobody held
 # the Run in between (nobody else writes evidence of a queued one) the fence has not risen, and the evidence is whole.
 CLAIM = """
 with head as (
     select r.number, r.fence from run r
     where r.state = 'queued' and r.due_at <= now()
-        and not exists (
+        and (
             select 1 from run_target mine join run_target other on other.target = mine.target and other.run <> mine.run
-            where mine.run = r.number and (other.holding or (other.run < mine.run and not mine.holding)))
+            where mine.run = r.number and (other.holding or (other.run < mine.run and not mine.holding))
+            limit 1) is null
         and (select count(*) from run busy where busy.state = 'running' and busy.actor_id = r.actor_id) < %(cap_actor)s
-        and not exists (
+        and (
             select 1 from unnest(%(capped)s::text[], %(cap_actions)s::int[]) as cap (action, runs_max)
             where cap.action = r.action and cap.runs_max <=
-                (select count(*) from run busy where busy.state = 'running' and busy.action = r.action))
+                (select count(*) from run busy where busy.state = 'running' and busy.action = r.action)
+            limit 1) is null
     order by r.due_at, r.number limit 1 for update of r skip locked),
     slot as (update run_target set holding = true from head where run_target.run = head.number and not holding)
 update run set state = 'running', state_reason = null, state_code = null, owner = %(owner)s, fence = run.fence + 1,
