@@ -104,23 +104,24 @@ def test_stop_lets_a_step_end_and_whoever_asks_meanwhile_is_served_by_the_next_r
 
 
 async def test_a_step_that_outlasts_the_grace_is_cut_off_given_back_and_repeated(postgres_endpoint: Any) -> None:
-    with database(postgres_endpoint) as (_, owner, app), tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as folder:
-        locations, ledger = write_project(Path(folder)), Path(folder, "ledger")
-        script = f"echo x >> {ledger}.begun; while [ ! -e {ledger}.gate ]; do sleep 0.05; done"
-        args = {"fifo": str(ledger), "script": script, "repeatable": [True]}
+    with (
+        database(postgres_endpoint) as (_, owner, app),
+        tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as folder,
+    ):
+        locations, begun, gate = write_project(Path(folder)), Path(folder, "begun"), Path(folder, "gate")
+        command = f"echo x >> {begun}; while [ ! -e {gate} ]; do sleep 0.05; done"
+        args = {"fifo": str(Path(folder, "ledger")), "script": command, "repeatable": [True]}
         async with open_engine(app, owner, locations) as first:
             run = await first.door.submit(ALICE, Ask(action="test.ledger", args=args, confirmed=True))
             assert isinstance(run, Run)
-            while not Path(f"{ledger}.begun").exists():
-                await asyncio.sleep(0.02)
+            await asyncio.to_thread(Resident.until, begun.exists)
             await first.runner.stop(0.2)
             assert (await first.store.by_number(run.number)).state is RunState.QUEUED
-            assert not ledger.exists()
-        Path(f"{ledger}.gate").touch()
+        await asyncio.to_thread(gate.touch)
         async with open_engine(app, owner, locations) as second:
             assert (await second.rest(run.number)).state is RunState.SUCCEEDED
             assert (await second.verify()).intact
-        assert ledger.read_text().count("content-0") == 1
+        assert await asyncio.to_thread(Path(folder, "ledger").read_text) == f"{run.number}:0 content-0\n"
 
 
 def test_what_waits_for_approval_still_waits_after_an_upgrade(postgres_endpoint: Any) -> None:

@@ -158,7 +158,7 @@ class EmbeddedPostgres:
         )
 
     def revive(self) -> bool:
-        """Start the server again if it died; returns whether it had. Clients find it where it was. Raises as `start`."""
+        """Start the server again, where it was, if it died; returns whether it had. Raises as `start`."""
         if self.is_running():
             return False
         self.start()

@@ -220,45 +220,20 @@ class Adopt(Action):
         if found.st_mode & OTHERS_MAY_WRITE or found.st_uid not in (0, os.geteuid()):
             msg = f"{path} can be changed by others than its operator"
             raise Denied(msg, code="adopt.writable", fix=f"chown root {path} && chmod go-w {path}")
-        return {"path": path, "sha256": _sha256_of(path), "owner": found.st_uid}
+        sha256 = _sha256_of(path)
+        self._require_sound(args, _schema_of(args, path, sha256))
+        earlier = next((known for known in self.ports.records.adopted() if known["program"] == args.name), None)
+        return {"path": path, "sha256": sha256, "owner": found.st_uid, "earlier": earlier}
 
     def plan(self, args: AdoptArgs, facts: JsonObject) -> Plan:
-        """One step, taken back by forgetting the name."""
-        path, sha256 = str(facts["path"]), str(facts["sha256"])
-        positionals: JsonObject = {name: f"argument-{name}" for name in args.arguments}
-        form: JsonObject = {
-            "name": "run",
-            "summary": args.summary or f"run {args.name}",
-            "positionals": positionals,
-            "match": list(args.examples or (args.name,)),
-            "changes": not args.reads_only,
-            "discloses": "content",
-            "risk": "none" if args.reads_only else "medium",
-            "operations": [] if args.reads_only else ["program.run"],
-            "repeatable": args.repeatable or args.reads_only,
-            "timeout_seconds": args.timeout_seconds,
-            "targets": [] if args.reads_only else [{"kind": "program", "name": args.name}],
-        }
-        if not args.reads_only:
-            form["irreversible"] = "nobody told Interlock how to take this script back"
-        schema: JsonObject = {
-            "program": args.name,
-            "summary": args.summary or f"the adopted script {path}",
-            "adopted": {"path": path, "sha256": sha256},
-            "types": {f"argument-{name}": pattern for name, pattern in args.arguments.items()},
-            "forms": [form],
-        }
-        self._require_sound(args, schema)
+        """One step, taken back by what the name stood for before, or by forgetting it."""
+        path = str(facts["path"])
         target = Target(kind="program", id=args.name, names=(path,))
-        step = Step(
-            verb="adopt",
-            summary=f"make {path} known as {args.name}",
-            params={"name": args.name, "path": path, "sha256": sha256, "schema": schema},
-            targets=(target,),
-            risk="medium",
-            operations=("interlock.adopt",),
-            repeatable=True,
-            undo=Step(
+        earlier = facts["earlier"]
+        if isinstance(earlier, dict):
+            undo = _adoption(args.name, earlier, target, None)
+        else:
+            undo = Step(
                 verb="forget",
                 summary=f"forget {args.name}",
                 params={"name": args.name},
@@ -266,8 +241,8 @@ class Adopt(Action):
                 risk="low",
                 operations=("interlock.adopt",),
                 repeatable=True,
-            ),
-        )
+            )
+        step = _adoption(args.name, _schema_of(args, path, str(facts["sha256"])), target, undo)
         return Plan(
             action=self.name, args=args.model_dump(mode="json"), summary=step.summary, steps=(step,), facts=facts
         )
@@ -288,6 +263,48 @@ class Adopt(Action):
         """Write the name down, or strike it out."""
         data = context.arrange(f"program.{step.verb}", step.params)
         return StepResult(ok=True, summary=step.summary, data=data)
+
+
+def _schema_of(args: AdoptArgs, path: str, sha256: str) -> JsonObject:
+    """The program that a script becomes."""
+    positionals: JsonObject = {name: f"argument-{name}" for name in args.arguments}
+    form: JsonObject = {
+        "name": "run",
+        "summary": args.summary or f"run {args.name}",
+        "positionals": positionals,
+        "match": list(args.examples or (args.name,)),
+        "changes": not args.reads_only,
+        "discloses": "content",
+        "risk": "none" if args.reads_only else "medium",
+        "operations": [] if args.reads_only else ["program.run"],
+        "repeatable": args.repeatable or args.reads_only,
+        "timeout_seconds": args.timeout_seconds,
+        "targets": [] if args.reads_only else [{"kind": "program", "name": args.name}],
+    }
+    if not args.reads_only:
+        form["irreversible"] = "nobody told Interlock how to take this script back"
+    return {
+        "program": args.name,
+        "summary": args.summary or f"the adopted script {path}",
+        "adopted": {"path": path, "sha256": sha256},
+        "types": {f"argument-{name}": pattern for name, pattern in args.arguments.items()},
+        "forms": [form],
+    }
+
+
+def _adoption(name: str, schema: JsonObject, target: Target, undo: Step | None) -> Step:
+    script = schema["adopted"]
+    path, sha256 = (script["path"], script["sha256"]) if isinstance(script, dict) else (None, None)
+    return Step(
+        verb="adopt",
+        summary=f"make {path} known as {name}",
+        params={"name": name, "path": path, "sha256": sha256, "schema": schema},
+        targets=(target,),
+        risk="medium",
+        operations=("interlock.adopt",),
+        repeatable=True,
+        undo=undo,
+    )
 
 
 def _facts_of(placed: Placed) -> JsonObject:

@@ -103,7 +103,8 @@ class _Order(Action):
             else Step(
                 verb="lift",
                 summary=f"take back: {summary}",
-                params={"scope": scope, "pattern": pattern},
+                # Only what was set for this reason: others may have ordered the same, and theirs stays in force.
+                params={"scope": scope, "pattern": pattern, "reason": payload["reason"]},
                 targets=(target,),
                 risk="low",
                 operations=("interlock.unfreeze",),
@@ -224,11 +225,15 @@ class Undo(Action):
             raise Conflict(msg, code="run.not_undoable", fix=f"interlock show {args.run}")
         if not run.plan.changes:
             msg = f"Run {args.run} changed nothing"
-            raise Invalid(msg, code="run.nothing_to_undo")
+            raise Invalid(msg, code="run.nothing_to_undo", fix=f"interlock show {args.run}")
         for number, step in enumerate(run.plan.steps, 1):
             if step.changes and step.undo is None:
                 msg = f"step {number} of Run {args.run} cannot be taken back: {step.irreversible or 'it has no undo'}"
-                raise Invalid(msg, code="step.no_undo")
+                raise Invalid(
+                    msg,
+                    code="step.no_undo",
+                    fix=f"see what it did (interlock show {args.run}) and ask for what mends it",
+                )
         return {
             "digest": run.digest,
             "summary": run.plan.summary,

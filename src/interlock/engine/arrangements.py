@@ -40,7 +40,9 @@ class Arrangements:
 
     async def _lift(self, run: Run, payload: JsonObject) -> JsonObject:
         scope, pattern = str(payload["scope"]), str(payload["pattern"])
-        return {"count": await self._control.lift_freeze(run.actor.id, scope, pattern)}
+        reason = payload.get("reason")
+        only = reason if isinstance(reason, str) else None
+        return {"count": await self._control.lift_freeze(run.actor.id, scope, pattern, only)}
 
     async def _adopt(self, run: Run, payload: JsonObject) -> JsonObject:
         await self._control.adopt(run.number, run.actor.id, payload)

@@ -26,13 +26,14 @@ class ControlStore:
             )
         return cursor.rowcount
 
-    async def lift_freeze(self, by: str, scope: str, pattern: str) -> int:
-        """End the orders of exactly this pattern; returns how many were in force."""
+    async def lift_freeze(self, by: str, scope: str, pattern: str, reason: str | None = None) -> int:
+        """End the orders of exactly this pattern, and of this reason where one is given; returns how many."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
                 """update change_freeze set lifted_by = %s, lifted_at = now()
-                   where scope = %s and pattern = %s and lifted_at is null""",
-                (by, scope, pattern),
+                   where scope = %s and pattern = %s and lifted_at is null
+                       and (%s::text is null or reason = %s)""",
+                (by, scope, pattern, reason, reason),
             )
         return cursor.rowcount
 

@@ -14,7 +14,7 @@ from interlock.core.errors import Conflict, Invalid, NotFound, Stale
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
-from interlock.files.disk import FileState, read_file, remove_file, replace_file
+from interlock.files.disk import Attributes, FileState, read_file, remove_file, replace_file
 from interlock.files.model import RestoreArgs, WriteArgs, absolute, preview, require_root
 
 ABSENT = "absent"
@@ -23,6 +23,12 @@ WRITE_SECONDS = 60.0
 
 def _digest(state: FileState | None) -> str:
     return ABSENT if state is None else state.sha256
+
+
+def _attributes(params: JsonObject) -> Attributes | None:
+    """Mode, user and group of a file that comes back, as the plan says."""
+    listed = params.get("attributes")
+    return Attributes(*(int(str(number)) for number in listed)) if isinstance(listed, list) else None
 
 
 class _FileAction(Action):
@@ -40,7 +46,7 @@ class _FileAction(Action):
             "path": target.id,
             "names": list(target.names),
             "before": _digest(before),
-            "mode": before.mode if before else None,
+            "attributes": list(before.attributes) if before else None,
             "body": before.body.hex() if before else None,
         }
 
@@ -52,7 +58,7 @@ class _FileAction(Action):
         undo = Step(
             verb="put_back",
             summary=f"remove {path}" if before == ABSENT else f"put {path} back as it was",
-            params={"path": path, "digest": before},
+            params={"path": path, "digest": before, "attributes": facts["attributes"]},
             targets=(target,),
             risk="low",
             operations=("file.remove",) if before == ABSENT else ("file.write",),
@@ -88,7 +94,7 @@ class _FileAction(Action):
         if before is not None:
             context.blobs.put(before.body)
         if after != ABSENT:
-            replace_file(path, self._body(step, context), before, context.hold)
+            replace_file(path, self._body(step, context), before, context.hold, _attributes(step.params))
         elif before is not None:
             remove_file(path, before, context.hold)
         data: JsonObject = {"path": path, "before": _digest(before), "after": after}
@@ -140,7 +146,7 @@ class FileWrite(_FileAction):
             args=content,
             summary=step.summary,
             steps=(step,),
-            facts={name: facts[name] for name in ("path", "names", "before", "mode")},
+            facts={name: facts[name] for name in ("path", "names", "before", "attributes")},
             preview=preview(path, before, args.body, self.ports.redactor),
         )
 
@@ -164,16 +170,18 @@ class FileRestore(_FileAction):
             msg = f"Run {args.run} is not over"
             raise Conflict(msg, code="run.open", fix=f"interlock show {args.run}")
         digest = str((written.precondition or {})["sha256"])
-        return {**self._facts(str(written.params["path"])), "digest": digest}
+        kept = written.undo.params.get("attributes") if written.undo is not None else None
+        return {**self._facts(str(written.params["path"])), "digest": digest, "original": kept}
 
     def plan(self, args: RestoreArgs, facts: JsonObject) -> Plan:
         """One step that puts the kept original back."""
         digest = str(facts["digest"])
-        step = self._step(facts, digest, {"verb": "put_back", "path": facts["path"], "digest": digest})
+        params = {"verb": "put_back", "path": facts["path"], "digest": digest, "attributes": facts["original"]}
+        step = self._step(facts, digest, params)
         return Plan(
             action=self.name,
             args=args.model_dump(mode="json"),
             summary=f"{step.summary}, as it was before Run {args.run}",
             steps=(step,),
-            facts={name: facts[name] for name in ("path", "names", "before", "mode", "digest")},
+            facts={name: facts[name] for name in ("path", "names", "before", "attributes", "digest", "original")},
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from interlock.core.errors import Denied, NotFound, Permanent, Stale, Transient
 
@@ -23,14 +24,20 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-@dataclass(frozen=True)
-class FileState:
-    """A regular file as it is: its bytes, and what must survive a replacement."""
+class Attributes(NamedTuple):
+    """What a file has besides its bytes, and what must survive when it is replaced or comes back."""
 
-    body: bytes
     mode: int
     user: int
     group: int
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A regular file as it is."""
+
+    body: bytes
+    attributes: Attributes
 
     @property
     def sha256(self) -> str:
@@ -71,10 +78,17 @@ def read_file(path: str) -> FileState | None:
         return _read(folder, path)
 
 
-def replace_file(path: str, body: bytes, before: FileState | None, hold: Callable[[], None]) -> None:
+def replace_file(
+    path: str,
+    body: bytes,
+    before: FileState | None,
+    hold: Callable[[], None],
+    attributes: Attributes | None = None,
+) -> None:
     """Put `body` in place of what is there, whole or not at all.
 
-    `before` is what the caller found and keeps; owner and mode are taken from it. `hold` is called at the last moment.
+    `before` is what the caller found; owner and mode are taken from it. A file that comes back has those of
+    `attributes`; one that is new belongs to this account. `hold` is called at the last moment.
 
     Raises: Stale when the file is not as `before` says; Transient when the disk is full.
     """
@@ -89,9 +103,10 @@ def replace_file(path: str, body: bytes, before: FileState | None, hold: Callabl
             with os.fdopen(descriptor, "wb") as file:
                 file.write(body)
                 file.flush()
-                if before is not None and (before.user, before.group) != (os.geteuid(), os.getegid()):
-                    os.fchown(file.fileno(), before.user, before.group)
-                os.fchmod(file.fileno(), before.mode if before is not None else NEW_FILE_MODE)
+                mode, *owner = before.attributes if before is not None else attributes or _new()
+                if owner != [os.geteuid(), os.getegid()]:
+                    os.fchown(file.fileno(), *owner)
+                os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
             hold()
             _require_same(folder, path, before)
@@ -137,7 +152,11 @@ def _read(folder: int, path: str) -> FileState | None:
             msg = f"{path} has {found.st_size:,} bytes; at most {FILE_BYTES_MAX:,} go through the door"
             raise Permanent(msg, code="file.size")
         body = file.read(FILE_BYTES_MAX + 1)
-    return FileState(body, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+    return FileState(body, Attributes(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid))
+
+
+def _new() -> Attributes:
+    return Attributes(NEW_FILE_MODE, os.geteuid(), os.getegid())
 
 
 def _require_same(folder: int, path: str, before: FileState | None) -> None:

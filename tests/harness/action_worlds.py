@@ -1,0 +1,211 @@
+"""A small world for each Action: arguments that mean something in it, and a way to change what the plan depends on."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.engine import ALICE, Engine
+from interlock.core.ask import Ask
+from interlock.core.model import JsonObject
+from interlock.core.run import Run, RunState
+
+
+async def nothing_to_do(number: int) -> None:
+    """Most Runs need nobody while they run."""
+
+
+@dataclass(frozen=True)
+class World:
+    """`disturb` changes something that the plan depends on; None where it depends on its arguments alone.
+
+    `attend` does what a Run needs of the outside while it runs.
+    """
+
+    args: JsonObject
+    disturb: Callable[[], object] | None
+    attend: Callable[[int], Awaitable[None]] = nothing_to_do
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An engine and a folder of this world alone, which may be written."""
+
+    engine: Engine
+    folder: Path
+
+    @property
+    def word(self) -> str:
+        """A name that nobody else has."""
+        return self.folder.name
+
+    async def perform(self, action: str, args: JsonObject, world: World | None = None) -> Run:
+        """The Run when it has come to rest."""
+        run = await self.engine.door.submit(ALICE, Ask(action=action, args=args, confirmed=True))
+        assert isinstance(run, Run)
+        if world is not None:
+            await world.attend(run.number)
+        return await self.engine.rest(run.number)
+
+    async def succeed(self, action: str, args: JsonObject) -> int:
+        """The number of a Run that went well."""
+        run = await self.perform(action, args)
+        assert run.state is RunState.SUCCEEDED, run.state_reason
+        return run.number
+
+    def file(self, name: str, text: str, mode: int = 0o644) -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def linked_folder(self) -> Callable[[], None]:
+        """`link` leads to `one`; what is returned lets it lead to `two`."""
+        for name in ("one", "two"):
+            (self.folder / name).mkdir()
+        (self.folder / "link").symlink_to("one")
+
+        def lead_elsewhere() -> None:
+            (self.folder / "link").unlink()
+            (self.folder / "link").symlink_to("two")
+
+        return lead_elsewhere
+
+    async def snapshot(self) -> dict[str, Any]:
+        """All that these Actions can change: files with their modes, standing orders, known programs."""
+        files = {
+            str(path.relative_to(self.folder)): (
+                path.lstat().st_mode,
+                path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None,
+            )
+            for path in sorted(self.folder.rglob("*"))
+        }
+        orders = await self.engine.query(
+            "select scope, pattern, reason, set_by from change_freeze"
+            " where lifted_at is null and (until is null or until > now()) order by run, scope, pattern"
+        )
+        programs = await self.engine.query("select name, path, sha256, program from adopted order by name")
+        return {"files": files, "orders": orders, "programs": programs}
+
+
+async def _write_new(stage: Stage) -> World:
+    lead_elsewhere = stage.linked_folder()
+    return World({"path": str(stage.folder / "link" / "new.txt"), "content": "new\n"}, lead_elsewhere)
+
+
+async def _write_over(stage: Stage) -> World:
+    path = stage.file("kept.txt", "old\n", 0o600)
+    return World({"path": str(path), "content": "new\n"}, lambda: path.write_text("somebody was here\n"))
+
+
+async def _restore_replaced(stage: Stage) -> World:
+    path = stage.file("kept.txt", "old\n", 0o640)
+    number = await stage.succeed("file.write", {"path": str(path), "content": "new\n"})
+    return World({"run": number}, lambda: path.write_text("somebody was here\n"))
+
+
+async def _restore_created(stage: Stage) -> World:
+    path = stage.folder / "made.txt"
+    number = await stage.succeed("file.write", {"path": str(path), "content": "new\n"})
+    path.chmod(0o600)
+    return World({"run": number}, lambda: path.write_text("somebody was here\n"))
+
+
+async def _command(stage: Stage) -> World:
+    lead_elsewhere = stage.linked_folder()
+    for name in ("one", "two"):
+        (stage.folder / name / "empty").mkdir(mode=0o755)
+    return World({"argv": ["rmdir", str(stage.folder / "link" / "empty")]}, lead_elsewhere)
+
+
+async def _unknown_command(stage: Stage) -> World:
+    path = stage.file("script.sh", "#!/bin/sh\necho hi > made\n", 0o755)
+    args: JsonObject = {"argv": [str(path)], "folder": str(stage.folder)}
+    return World(args, lambda: path.write_text("#!/bin/sh\necho another\n"))
+
+
+async def _adopt(stage: Stage) -> World:
+    path = stage.file("nightly.sh", "#!/bin/sh\necho hi\n", 0o755)
+    args: JsonObject = {"path": str(path), "name": f"job.{stage.word}"}
+    return World(args, lambda: path.write_text("#!/bin/sh\necho another\n"))
+
+
+async def _adopt_again(stage: Stage) -> World:
+    earlier = stage.file("earlier.sh", "#!/bin/sh\necho earlier\n", 0o755)
+    await stage.succeed("interlock.adopt", {"path": str(earlier), "name": f"job.{stage.word}"})
+    return await _adopt(stage)
+
+
+async def _freeze(stage: Stage) -> World:
+    lead_elsewhere = stage.linked_folder()
+    return World({"pattern": f"file:{stage.folder}/link/**", "reason": "a release"}, lead_elsewhere)
+
+
+async def _freeze_again(stage: Stage) -> World:
+    world = await _freeze(stage)
+    await stage.succeed("interlock.freeze", {**world.args, "reason": "somebody else's release"})
+    return world
+
+
+async def _unfreeze(stage: Stage) -> World:
+    world = await _freeze(stage)
+    await stage.succeed("interlock.freeze", world.args)
+    return World({"pattern": world.args["pattern"]}, world.disturb)
+
+
+async def _pause(stage: Stage) -> World:
+    return World({"name": stage.word, "reason": "a strange change", "minutes": 60}, None)
+
+
+async def _resume(stage: Stage) -> World:
+    await stage.succeed("interlock.pause_agents", {"name": stage.word, "reason": "a strange change"})
+    return World({"name": stage.word}, None)
+
+
+async def _break_glass(stage: Stage) -> World:
+    lead_elsewhere = stage.linked_folder()
+    return World({"pattern": f"file:{stage.folder}/link/**", "reason": "the disk fails, moving data"}, lead_elsewhere)
+
+
+async def _undo(stage: Stage) -> World:
+    path = stage.file("kept.txt", "old\n", 0o640)
+    args: JsonObject = {"path": str(path), "content": "new\n"}
+    return World({"run": await stage.succeed("file.write", args)}, None)
+
+
+async def _hold(stage: Stage) -> World:
+    lead_elsewhere = stage.linked_folder()
+    holds = stage.engine.parts.holds
+
+    async def run_command(number: int) -> None:
+        holds.attach(number)
+        holds.ended(number, 0)
+
+    args: JsonObject = {"target": f"file:{stage.folder}/link", "command": ["./migrate.sh"]}
+    return World(args, lead_elsewhere, run_command)
+
+
+WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
+    "command.exec": (_command, _unknown_command),
+    "file.restore": (_restore_replaced, _restore_created),
+    "file.write": (_write_new, _write_over),
+    "interlock.adopt": (_adopt, _adopt_again),
+    "interlock.break_glass": (_break_glass,),
+    "interlock.freeze": (_freeze, _freeze_again),
+    "interlock.pause_agents": (_pause,),
+    "interlock.resume_agents": (_resume,),
+    "interlock.undo": (_undo,),
+    "interlock.unfreeze": (_unfreeze,),
+    "target.hold": (_hold,),
+}
+
+
+def new_folder(project_folder: Path) -> Path:
+    """A folder that no other world has; its name is a word that fits everywhere."""
+    folder = Path(os.path.realpath(project_folder)) / "data" / f"w{secrets.token_hex(6)}"
+    folder.mkdir(parents=True)
+    return folder
