@@ -24,6 +24,12 @@ FREEZES = """(select coalesce(jsonb_agg(jsonb_build_object('scope', scope, 'patt
         'set_by', set_by, 'until', until)), '[]')
     from change_freeze where lifted_at is null and (until is null or until > now()))"""
 
+CIRCUMSTANCES = f"""
+select (select coalesce(jsonb_agg(to_jsonb(a) - '{{id,used_at}}'::text[] order by a.id), '[]')
+        from approval a where a.run = %(number)s and a.used_at is null) as approvals,
+    {FREEZES} as freezes
+"""
+
 REFUSED = """(select max(number) from run where state = 'denied' and actor_id = %(actor)s and digest = %(digest)s
         and closed_at > now() - make_interval(mins => %(minutes)s) and state_code = '{code}')"""
 
@@ -85,6 +91,9 @@ MORE = """exists (select 1 from run other
 # the queue is walked in order, and each Run looked at until one may start.
 # The evidence is as old as the snapshot of the statement, while the row that was locked may be newer. Where nobody held
 # the Run in between (nobody else writes evidence of a queued one) the fence has not risen, and the evidence is whole.
+#
+# The commit does not wait for the disk: a claim that a crash forgets leaves the Run queued. Before the first effect
+# `started` is written under owner and fence; that commit waits, and takes the claim to the disk with it.
 CLAIM = """
 with head as (
     select r.number, r.fence from run r
@@ -104,7 +113,7 @@ with head as (
 update run set state = 'running', state_reason = null, state_code = null, owner = %(owner)s, fence = run.fence + 1,
     lease_until = now() + make_interval(secs => %(lease)s)
 from head where run.number = head.number and run.state = 'queued'
-returning {columns}, {more},
+returning {columns}, {more}, set_config('synchronous_commit', 'off', true),
     case when head.fence = (select seen.fence from run seen where seen.number = head.number) then
         (select json_agg(json_build_object('seq', e.seq, 'kind', e.kind, 'line', e.line, 'hash', e.hash) order by e.seq)
         from evidence e where e.run = head.number) end as rows

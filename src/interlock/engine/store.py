@@ -22,6 +22,7 @@ from interlock.core.run import Run, RunState, require_transition
 from interlock.engine.db import Connection, Database
 from interlock.engine.statements import (
     APPEND,
+    CIRCUMSTANCES,
     CLAIM,
     FREEZES,
     INSERT,
@@ -177,6 +178,16 @@ class RunStore:
             row = await (await connection.execute(f"select {FREEZES} as freezes".encode())).fetchone()
         return tuple(Freeze.model_validate(freeze) for freeze in row["freezes"])  # type: ignore[index]
 
+    async def circumstances(self, number: int) -> tuple[tuple[Approval, ...], tuple[Freeze, ...]]:
+        """The verdicts on a Run that were not used up, in order, and the freezes in force."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(CIRCUMSTANCES, {"number": number})).fetchone()
+        if row is None:
+            msg = "a select without a from gave no row"
+            raise RuntimeError(msg)
+        approvals = tuple(Approval.model_validate(each) for each in row["approvals"])
+        return approvals, tuple(Freeze.model_validate(freeze) for freeze in row["freezes"])
+
     async def insert(
         self,
         new: NewRun,
@@ -275,6 +286,7 @@ class RunStore:
         if row is None:
             return None
         more, rows = row.pop("more"), row.pop("rows")
+        row.pop("set_config")
         run = _run(row)
         evidence = rows and tuple(evidence_of({"run": run.number, **each}) for each in rows)
         return Claimed(run, evidence, more)

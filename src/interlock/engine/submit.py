@@ -118,7 +118,7 @@ class Door:
                 return proposal
             prelude = replace(prelude, number=await self._store.take_number())
         confirmations = self._confirmations(actor, ask, digest, prelude)
-        decision = self._decide(actor, plan, prelude.number or 0, prelude.freezes, confirmations)
+        decision = self._decide(actor, plan, prelude.number or 0, prelude.freezes, confirmations, digest=digest)
         proposal = Proposal(plan, digest, decision)
         if decision.outcome == "forbid":
             return await self._record(actor, ask, proposal, prelude, ())
@@ -135,8 +135,8 @@ class Door:
             plan = await self._planner.plan(run.action, run.plan.args)
             if plan.digest != run.digest:
                 return Ending(RunState.STALE, "the world changed since the plan was made", "plan.changed")
-            approvals = await self._store.approvals(run.number)
-            decision = self._decide(run.actor, plan, run.number, await self._store.freezes(), approvals)
+            approvals, freezes = await self._store.circumstances(run.number)
+            decision = self._decide(run.actor, plan, run.number, freezes, approvals, digest=run.digest)
         except InterlockError as error:
             if isinstance(error, Transient):
                 raise
