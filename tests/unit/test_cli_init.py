@@ -114,7 +114,7 @@ def test_init_writes_a_project_its_rules_and_a_line_for_git(tmp_path: Path, caps
     assert json.loads(capsys.readouterr().out)["data"]["preset"] == "strict"
     assert load_project(tmp_path).preset == "strict"
     assert (tmp_path / "policies" / "strict.cedar").is_file()
-    assert (tmp_path / ".gitignore").read_text() == "*.pyc\n/.interlock/\n"
+    assert (tmp_path / ".gitignore").read_text() == "*.pyc\n/.interlock*/\n"
 
 
 def test_init_overwrites_nothing(tmp_path: Path) -> None:

@@ -98,7 +98,13 @@ class Caller:
         with Patience(patience or say("waiting for an answer")) as waiting:
 
             def heard(progress: dict[str, object]) -> None:
-                waiting.end()
+                number, text = progress.get("run"), progress.get("text")
+                if isinstance(text, str):
+                    waiting.text = text
+                elif method == "hold" or progress.keys() & {"output", "chunk"}:
+                    waiting.end()  # the terminal belongs to what comes now
+                elif isinstance(number, int):
+                    waiting.text = say("waiting for Run {number}", number=number)
                 if on_progress is not None:
                     on_progress(progress)
 

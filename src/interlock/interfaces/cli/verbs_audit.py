@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from interlock.core.errors import Conflict, Invalid, NotFound, Permanent
-from interlock.interfaces.cli.answer import Answer
+from interlock.interfaces.cli.answer import Answer, write_note
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.complete import complete_run
 from interlock.interfaces.cli.prompt import confirm
@@ -22,6 +22,7 @@ from interlock.interfaces.cli.resident import attach
 from interlock.interfaces.cli.verb import verb
 from interlock.interfaces.errors import FAILED, NOTHING_DONE_YET
 from interlock.interfaces.messages import say
+from interlock.settings import Locations, Settings
 
 if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
@@ -187,7 +188,7 @@ def restore(
         answer = Answer(status="proposed", exit_code=NOTHING_DONE_YET, warnings=[say("nothing was restored")])
         answer.next = [f"interlock restore {file} --yes"]
         return answer
-    aside = _put_aside(locations.state_folder) if replace else None
+    aside = _put_aside(locations, settings) if replace else None
     manifest = restore_installation(file.absolute(), locations, settings.database_url, settings.database_owner_url)
 
     def write(screen: Screen) -> None:
@@ -202,10 +203,15 @@ def restore(
     )
 
 
-def _put_aside(state_folder: Path) -> Path | None:
-    """Move what is there out of the way, under a name that is free."""
+def _put_aside(locations: Locations, settings: Settings) -> Path | None:
+    """Move what is there out of the way, under a name that is free; its database server is stopped first."""
+    from interlock.bootstrap import embedded_server
+
+    state_folder = locations.state_folder
     if not state_folder.exists():
         return None
+    if settings.database_url is None:
+        embedded_server(locations, write_note).stop()
     names = (state_folder.with_name(f"{state_folder.name}.before-{number}") for number in range(1, 1000))
     aside = next((name for name in names if not name.exists()), None)
     if aside is None:

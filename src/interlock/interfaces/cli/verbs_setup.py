@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+GIT_IGNORES = "/.interlock*/"
+"""The state folder, and what `restore --replace` put aside: keys and bodies are nobody's to commit."""
+
 
 class Preset(StrEnum):
     """The rules to begin with."""
@@ -175,8 +178,8 @@ def _write_project(folder: Path, text: str, preset: Preset) -> None:
             write_preset(policies, preset.value)
         ignore = folder / ".gitignore"
         lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else []
-        if not {".interlock", ".interlock/", "/.interlock", "/.interlock/"} & set(lines):
-            ignore.write_text("\n".join([*lines, "/.interlock/"]) + "\n", encoding="utf-8")
+        if GIT_IGNORES not in lines:
+            ignore.write_text("\n".join([*lines, GIT_IGNORES]) + "\n", encoding="utf-8")
         with (folder / PROJECT_FILE_NAME).open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
