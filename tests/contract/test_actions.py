@@ -18,9 +18,9 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
+from harness.action_worlds import WORLDS, Stage, World, new_folder
 from harness.databases import database
 from harness.engine import ALICE, Engine, open_engine, write_project
-from harness.action_worlds import WORLDS, Stage, World, new_folder
 from interlock.core.action import Action, StepResult
 from interlock.core.ask import Ask
 from interlock.core.errors import Invalid, Permanent, Transient

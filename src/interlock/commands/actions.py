@@ -416,11 +416,11 @@ def _sha256_of(path: str) -> str:
         with Path(path).open("rb") as file:
             if os.fstat(file.fileno()).st_size > SCRIPT_BYTES_MAX:
                 msg = f"{path} is larger than {SCRIPT_BYTES_MAX:,} bytes"
-                raise Invalid(msg, code="program.size")
+                raise Invalid(msg, code="program.size", fix="use a program whose file can be pinned")
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         msg = f"there is no {path}"
         raise NotFound(msg, code="program.absent", fix="check the name and the path") from None
     except (IsADirectoryError, PermissionError) as error:
         msg = f"{path} cannot be read: {error.strerror}"
-        raise Denied(msg, code="program.unreadable") from error
+        raise Denied(msg, code="program.unreadable", fix=f"let the account that runs Interlock read {path}") from error

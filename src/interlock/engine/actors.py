@@ -46,7 +46,7 @@ def as_agent(project: Project, caller: Actor, name: str) -> Actor:
         if caller.kind == "agent" and caller.name == name:
             return caller
         msg = f"{caller.id} may not act as anybody else"
-        raise Denied(msg, code="actor.as")
+        raise Denied(msg, code="actor.as", fix="leave out --as: it makes a person less than he is, and nobody else")
     if name in project.people:
         msg = f"{name} is a person, and nobody acts as another person"
         raise Denied(msg, code="actor.as_person", fix="use the name of an agent")

@@ -81,12 +81,12 @@ def read_witness(text: str, key: VerifierKey) -> Witness:
     except BadSignature as error:
         if key.name not in signer_names(text):
             msg = f"this checkpoint is of another log than {key.name}: {error}"
-            raise Invalid(msg, code="audit.since_other_log") from error
+            raise Invalid(msg, code="audit.since_other_log", fix="use a checkpoint of this log") from error
         msg = f"the kept checkpoint names this log, but {error}: the log's key was replaced, or the file was changed"
         raise Permanent(msg, code="audit.since_signature", fix="compare the key with one noted earlier") from error
     except (NoteError, ValueError) as error:
         msg = f"this is neither a checkpoint nor a receipt: {error}"
-        raise Invalid(msg, code="audit.since_form") from error
+        raise Invalid(msg, code="audit.since_form", fix="interlock audit show > checkpoint.txt writes one") from error
     return Witness(note=text, checkpoint=checkpoint, roots={checkpoint.size: checkpoint.root})
 
 

@@ -79,7 +79,7 @@ def unpack_backup(archive: Path, folder: Path) -> JsonObject:
             for count, member in enumerate(tar):
                 if count > MEMBERS_MAX or not member.isfile():
                     msg = f"{archive} holds something else than files: {member.name}"
-                    raise Invalid(msg, code="backup.member")
+                    raise Invalid(msg, code="backup.member", fix="use another copy of it")
                 tar.extract(member, folder, filter="data")
     except (tarfile.TarError, EOFError, OSError) as error:
         msg = f"{archive} cannot be read as a backup: {error}"
@@ -100,12 +100,12 @@ def unpack_backup(archive: Path, folder: Path) -> JsonObject:
 def _read_manifest(path: Path, archive: Path) -> JsonObject:
     if not path.is_file() or path.stat().st_size > MANIFEST_BYTES_MAX:
         msg = f"{archive} has no manifest: it is not a backup of Interlock"
-        raise Invalid(msg, code="backup.no_manifest")
+        raise Invalid(msg, code="backup.no_manifest", fix="use another copy of it")
     try:
         manifest: JsonObject | list[str] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         msg = f"the manifest of {archive} is damaged"
-        raise Invalid(msg, code="backup.no_manifest") from error
+        raise Invalid(msg, code="backup.no_manifest", fix="use another copy of it") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         msg = f"{archive} is of a format that this version does not know"
         raise Invalid(msg, code="backup.format", fix="restore it with the version that made it")

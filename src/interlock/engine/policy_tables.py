@@ -166,7 +166,7 @@ def table_files(project: Project) -> tuple[Path, ...]:
     ]
     if len(found) > TABLES_MAX:
         msg = f"{len(found)} decision tables; at most {TABLES_MAX} are read"
-        raise Invalid(msg, code=_CODE, fix="Join small tables.")
+        raise Invalid(msg, code="policy.table", fix="Join small tables.")
     return tuple(found)
 
 
@@ -231,7 +231,7 @@ def _decide(judge: Judge, row: Row) -> Decision:
         return judge.decide_view(actor, row.view.name, row.view.discloses, now)
     if row.plan is None:
         msg = f"the row {row.name!r} has neither plan nor view"
-        raise Invalid(msg, code=_CODE)
+        raise Invalid(msg, code="policy.table", fix="give the row a plan or a view")
     plan = _plan(row.plan)
     context = DecisionContext(
         now=now,

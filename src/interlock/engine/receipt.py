@@ -44,7 +44,7 @@ class Receipt(Frozen):
             return cls.model_validate_json(text)
         except ValidationError as error:
             msg = f"this is not a receipt: {error.errors()[0]['msg']}"
-            raise Invalid(msg, code="receipt.form") from error
+            raise Invalid(msg, code="receipt.form", fix="interlock audit receipt N > run-N.json writes one") from error
 
     def encode(self) -> str:
         """The same receipt always gives the same text."""

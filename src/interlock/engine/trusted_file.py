@@ -24,7 +24,7 @@ def read_trusted(path: Path, bytes_max: int) -> bytes:
         raise NotFound(msg, code="file.missing", details={"file": str(path)}) from error
     except (OSError, ValueError) as error:
         msg = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise Invalid(msg, code="file.unreadable", details={"file": str(path)}) from error
+        raise Invalid(msg, code="file.unreadable", fix=f"see ls -l {path}", details={"file": str(path)}) from error
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):

@@ -18,6 +18,7 @@ from interlock.core.errors import Denied, NotFound, Permanent, Stale, Transient
 FILE_BYTES_MAX = 16 * 1024 * 1024
 NEW_FILE_MODE = 0o644
 
+_ASK_AGAIN = "ask again to see the new plan"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -60,7 +61,7 @@ def open_folder(path: str) -> Iterator[int]:
             except OSError as error:
                 if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENOENT):
                     msg = f"the folder of {path} is not what it was when the plan was made"
-                    raise Stale(msg, code="file.moved") from error
+                    raise Stale(msg, code="file.moved", fix=_ASK_AGAIN) from error
                 raise _translated(error, path) from error
             os.close(descriptor)
             descriptor = below
@@ -140,13 +141,13 @@ def _read(folder: int, path: str) -> FileState | None:
     except OSError as error:
         if error.errno == errno.ELOOP:
             msg = f"{path} became a link after it was resolved"
-            raise Stale(msg, code="file.moved") from error
+            raise Stale(msg, code="file.moved", fix=_ASK_AGAIN) from error
         raise _translated(error, path) from error
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         msg = f"{path} is not a regular file"
-        raise Denied(msg, code="file.not_regular")
+        raise Denied(msg, code="file.not_regular", fix="name a regular file")
     with os.fdopen(descriptor, "rb") as file:
         if found.st_size > FILE_BYTES_MAX:
             msg = f"{path} has {found.st_size:,} bytes; at most {FILE_BYTES_MAX:,} go through the door"
@@ -163,7 +164,7 @@ def _require_same(folder: int, path: str, before: FileState | None) -> None:
     now = _read(folder, path)
     if now != before:
         msg = f"{path} changed at the last moment; nothing was written"
-        raise Stale(msg, code="file.changed")
+        raise Stale(msg, code="file.changed", fix=_ASK_AGAIN)
 
 
 def _discard(name: str, folder: int) -> None:
