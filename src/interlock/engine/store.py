@@ -228,7 +228,7 @@ class RunStore:
             except psycopg.errors.UniqueViolation as error:
                 if error.diag.constraint_name == "run_key":
                     msg = f"the key {new.key!r} was used for another ask at the same moment"
-                    raise Conflict(msg, code="run.key_taken") from error
+                    raise Conflict(msg, code="run.key_taken", fix="use a new key for a new ask") from error
                 if error.diag.constraint_name != "run_target_held" or attempt:
                     raise
                 # Another Run took the target between our look and our write: then this one queues behind it.
@@ -436,7 +436,7 @@ class RunStore:
             )
         except psycopg.errors.UniqueViolation as error:
             msg = f"{approval.approver} has already spoken on Run {approval.run}"
-            raise Conflict(msg, code="approval.again") from error
+            raise Conflict(msg, code="approval.again", fix=f"interlock show {approval.run}") from error
 
     async def request_cancel(self, connection: Connection, number: int, by: str) -> None:
         """Ask the worker that holds a Run to stop it; seen at its next beat."""

@@ -283,7 +283,7 @@ def _require_recordable(ask: Ask) -> None:
     """Refuse text that no table can hold, before anything is planned. Raises Invalid."""
     if any("\0" in text for text in (ask.key or "", ask.reason or "", *_texts(ask.args))):
         msg = "the ask holds a NUL character, which nothing that is written down may hold"
-        raise Invalid(msg, code="args.nul")
+        raise Invalid(msg, code="args.nul", fix="leave it out; for binary content use content_base64")
 
 
 def _texts(value: JsonValue) -> Iterator[str]:
