@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -68,9 +68,12 @@ class World:
     async def until(self, done: int, seconds: float = 60.0) -> None:
         """Wait until so many Runs have succeeded."""
         end = time.monotonic() + seconds
-        while (await self.states())["succeeded"] < done:
-            assert time.monotonic() < end, await self.states()
+        states: Counter[str] = Counter()
+        while states["succeeded"] < done:
+            assert time.monotonic() < end, states
             await asyncio.sleep(LOOK_SECONDS)
+            with suppress(Transient):  # a database that was killed leaves broken connections behind
+                states = await self.states()
 
     async def settle(self, seconds: float = 90.0, workers: int = 2) -> None:
         """Keep workers alive and say, for each unresolved Run, what the ledger says, until every Run is closed."""
@@ -156,7 +159,8 @@ async def open_world(app: str, owner: str, folder: Path, **asks: Any) -> AsyncIt
     try:
         async with open_engine(app, owner, locations, work=False, fast=False) as engine:
             bodies = [
-                {"fifo": str(ledger.fifo), "target": f"w{index}", "repeatable": list(STEPS), **asks} for index in range(40)
+                {"fifo": str(ledger.fifo), "target": f"w{index}", "repeatable": list(STEPS), **asks}
+                for index in range(40)
             ]
             config = {
                 "app": app,
