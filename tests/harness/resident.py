@@ -38,8 +38,8 @@ for line in sys.stdin:
     answers = []
     try:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(30)
             client.connect(door)
+            client.settimeout(30)
             reader = client.makefile("rb")
             for request in json.loads(line):
                 client.sendall(json.dumps(request).encode() + b"\\n")
@@ -253,8 +253,8 @@ class RawLine:
 
     def __init__(self, door: Path, timeout_seconds: float = 20.0) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(door))  # it waits for its turn: with a time-out it would fail while many knock at once
         self.socket.settimeout(timeout_seconds)
-        self.socket.connect(str(door))
         self._reader = self.socket.makefile("rb")
 
     def send(self, data: bytes) -> None:

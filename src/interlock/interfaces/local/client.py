@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from interlock.interfaces.local.protocol import (
     peer_credentials,
 )
 
-CONNECT_TIMEOUT_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 5
 ANSWER_TIMEOUT_SECONDS = 60.0
 """How long an answer may take beyond the waiting that the request itself asks for."""
 
@@ -89,7 +90,9 @@ class Connection:
         """
         self._last_id += 1
         self._socket.settimeout(timeout_seconds)
-        self._send({"id": self._last_id, "method": method, "params": params or {}, "as": acting_as})
+        # Whoever hung up may have said why first: then that is read below.
+        with contextlib.suppress(Disconnected):
+            self._send({"id": self._last_id, "method": method, "params": params or {}, "as": acting_as})
         while True:
             frame = self._receive()
             error = frame.get("error")
@@ -140,7 +143,8 @@ class Connection:
 def _connect(door: Path) -> socket.socket:
     """Raises NotRunning when nobody listens, Denied when this account may not knock."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    connection.settimeout(CONNECT_TIMEOUT_SECONDS)
+    # Not `settimeout`, with which connect(2) gives up at once where many others knock at the same moment.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", CONNECT_TIMEOUT_SECONDS, 0))
     with contextlib.ExitStack() as undo:
         undo.callback(connection.close)
         try:

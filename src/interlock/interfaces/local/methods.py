@@ -147,7 +147,7 @@ class HoldParams(Frozen):
     command: tuple[str, ...]
     reason: str | None = Field(default=None, max_length=2000)
     confirmed: bool = False
-    digest: str | None = None
+    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{6,64}$")
     minutes: int = Field(default=24 * 60, ge=1, le=24 * 60)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pwd
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,7 @@ import structlog
 
 from interlock.bootstrap import Installation
 from interlock.core.actor import Actor
-from interlock.core.errors import InterlockError, Invalid, Permanent
+from interlock.core.errors import InterlockError, Invalid, Permanent, Transient
 from interlock.engine.actors import actor_of_account, as_agent
 from interlock.engine.cancellation import cancel_all
 from interlock.interfaces.local.methods import Call, Methods
@@ -25,7 +26,9 @@ from interlock.interfaces.local.protocol import (
 
 log = structlog.get_logger()
 
-CONNECTIONS_MAX = 200
+CONNECTIONS_MAX = 400
+CONNECTIONS_PER_ACCOUNT_MAX = 100
+IDENTIFIER_CHARACTERS_MAX = 100
 REQUEST_FIELDS = frozenset({"id", "method", "params", "as"})
 
 
@@ -37,6 +40,7 @@ class LocalServer:
         self._own_uid = own_uid
         self._methods = Methods(installation, own_uid)
         self._connections: set[asyncio.Task[None]] = set()
+        self._of_account: Counter[int] = Counter()
 
     @property
     def asked_to_stop(self) -> asyncio.Event:
@@ -49,14 +53,14 @@ class LocalServer:
         if task is not None:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
+        peer = peer_credentials(writer.get_extra_info("socket"))
+        self._of_account[peer.uid] += 1
         try:
-            if len(self._connections) > CONNECTIONS_MAX:
-                msg = f"{CONNECTIONS_MAX} clients are connected, which is all that are served at once"
-                await _send(writer, {"id": None, "error": Permanent(msg, code="door.busy").to_json()})
-                return
-            peer = peer_credentials(writer.get_extra_info("socket"))
+            self._require_place(peer)
             while line := await reader.readline():
                 await self._request(line, peer, reader, writer)
+        except Transient as error:
+            await _send(writer, {"id": None, "error": error.to_json()})
         except (ConnectionError, asyncio.IncompleteReadError):
             log.debug("client.gone")
         except asyncio.CancelledError:
@@ -64,10 +68,23 @@ class LocalServer:
             log.debug("client.left_behind")
         except ValueError:
             # The stream's own limit: a line without an end.
-            error = Invalid(f"a message is over {FRAME_BYTES_MAX:,} bytes", code="protocol.size")
-            await _send(writer, {"id": None, "error": error.to_json()})
+            too_long = Invalid(f"a message is over {FRAME_BYTES_MAX:,} bytes", code="protocol.size")
+            await _send(writer, {"id": None, "error": too_long.to_json()})
         finally:
+            self._of_account[peer.uid] -= 1
             writer.close()
+
+    def _require_place(self, peer: PeerCredentials) -> None:
+        """One account alone cannot close the door to others, nor all together to the operator. Raises Transient."""
+        of_account = self._of_account[peer.uid]
+        operator = peer.uid in (self._own_uid, 0)
+        if of_account > CONNECTIONS_PER_ACCOUNT_MAX:
+            msg = f"{CONNECTIONS_PER_ACCOUNT_MAX} clients of this account are connected, which is all that are served"
+        elif len(self._connections) > CONNECTIONS_MAX and not operator:
+            msg = f"{CONNECTIONS_MAX} clients are connected, which is all that are served at once"
+        else:
+            return
+        raise Transient(msg, code="door.busy", fix="ask again when some of them have hung up", effect_sent=False)
 
     async def _request(
         self, line: bytes, peer: PeerCredentials, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -75,7 +92,7 @@ class LocalServer:
         identifier: object = None
         try:
             frame = decode_frame(line)
-            identifier = frame.get("id")
+            identifier = _identifier(frame)
             unknown = set(frame) - REQUEST_FIELDS
             params = frame.get("params", {})
             if unknown or not isinstance(frame.get("method"), str) or not isinstance(params, dict):
@@ -129,6 +146,17 @@ async def local_server(installation: Installation, own_uid: int) -> AsyncIterato
         path.unlink(missing_ok=True)
         listener.close()
         await server.close()
+
+
+def _identifier(frame: dict[str, object]) -> object:
+    """What the caller calls this request; it comes back with every answer, so it is short and can be written."""
+    identifier = frame.get("id")
+    short = isinstance(identifier, str) and len(identifier) <= IDENTIFIER_CHARACTERS_MAX and identifier.isprintable()
+    number = isinstance(identifier, int) and abs(identifier) < 2**63
+    if not (identifier is None or number or short):
+        msg = f"the id of a request is a number or at most {IDENTIFIER_CHARACTERS_MAX} printable characters"
+        raise Invalid(msg, code="protocol.request")
+    return identifier
 
 
 async def _send(writer: asyncio.StreamWriter, frame: dict[str, object]) -> None:
