@@ -443,9 +443,7 @@ def _resolvers(
         server = embedded.postmaster_pid if embedded is not None else None
         return (os.getpid(),) if server is None else (os.getpid(), server)
 
-    well_known = tuple(
-        pattern for patterns in CLASSES.values() for pattern in patterns if pattern.startswith("file:")
-    )
+    well_known = tuple(pattern for patterns in CLASSES.values() for pattern in patterns if pattern.startswith("file:"))
     files = FileTargets(lambda: (*project().protected, *own.changed, *own.private, *well_known))
     processes = ProcessTargets(own_pids, (str(locations.state_folder), str(locations.runtime_folder)))
     return ResolverSet(
@@ -508,6 +506,9 @@ async def serve(
             for task in waiting:
                 task.cancel()
         log.info("serve.stopping", running=installation.runner.running)
+    if installation.embedded is not None:
+        # Nobody else uses it, and whoever stops Interlock expects that nothing of it goes on.
+        await asyncio.to_thread(installation.embedded.stop)
 
 
 __all__ = [

@@ -229,8 +229,13 @@ def _state_if_served(made: Resident, number: int) -> str | None:
         return None
 
 
-def test_the_database_server_outlives_stop_and_the_next_resident_finds_it(embedded: Resident) -> None:
+def test_stop_ends_the_database_server_too_and_the_next_resident_starts_it_again(embedded: Resident) -> None:
     postmaster = _postmaster(embedded)
-    stopped_and_started(embedded)
-    assert _postmaster(embedded) == postmaster
+    done = embedded.run("stop")
+    assert done.returncode == 0, done.stderr
+    assert embedded.process is not None
+    assert embedded.process.wait(30) == 0
+    assert not Path(f"/proc/{postmaster}").exists()
+    embedded.start()
+    assert _postmaster(embedded) != postmaster
     assert embedded.write("after.txt", "x\n")["state"] == "succeeded"
