@@ -90,9 +90,7 @@ async def bench_installation(
 
 async def ask(installation: Installation, actor: Actor, target: str) -> Run:
     """Record one Run; it may be running, or over, when this returns."""
-    run = await installation.door.submit(
-        actor, Ask(action=NoOperation.name, args={"target": target}, confirmed=True)
-    )
+    run = await installation.door.submit(actor, Ask(action=NoOperation.name, args={"target": target}, confirmed=True))
     assert isinstance(run, Run)
     return run
 

@@ -49,16 +49,16 @@ class Result:
         return self.value <= self.limit if self.sense == "at most" else self.value >= self.limit
 
 
-def interleaved(participants: Mapping[str, Callable[[], float]], rounds: int) -> Rounds:
-    """Let all take part in each round, one after another, so that what else the machine does hits them alike.
+def interleaved(turns: Mapping[str, Callable[[], float]], rounds: int) -> Rounds:
+    """Let all take a turn in each round, one after another, so that what else the machine does hits them alike.
 
     Who begins changes from round to round.
     """
-    names = list(participants)
+    names = list(turns)
     measured: Rounds = []
     for number in range(rounds):
         shift = number % len(names)
-        measured.append({name: participants[name]() for name in (*names[shift:], *names[:shift])})
+        measured.append({name: turns[name]() for name in (*names[shift:], *names[:shift])})
     return measured
 
 
@@ -69,12 +69,14 @@ def ratio(
     under: str,
     *,
     limit: float | None = None,
-    sense: Literal["at most", "at least"] = "at most",
+    at_least: float | None = None,
 ) -> Result:
-    """`over` divided by `under` within each round."""
+    """`over` divided by `under` within each round; claimed is that it is at most `limit`, or `at_least`."""
     values = tuple(each[over] / each[under] for each in rounds)
     figures = {who: statistics.median(each[who] for each in rounds) for who in (over, under)}
-    return Result(name, "x", values, limit, sense, figures)
+    if at_least is not None:
+        return Result(name, "x", values, at_least, "at least", figures)
+    return Result(name, "x", values, limit, "at most", figures)
 
 
 def figure(name: str, unit: str, values: Sequence[float]) -> Result:

@@ -1,52 +1,57 @@
-"""Those who are measured, each in a process of its own: `python -m bench.participants NAME JSON` prints one number."""
+"""Those who are measured, each in a process of its own that measures when it is told to."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import psycopg
 
 from bench import dbos_peer
 from bench.installation import PERSON, SERVICE, SLOTS, ask, ask_and_wait, bench_installation
-from bench.server import BenchDatabase
+from bench.server import BenchDatabase, BenchServer
+from interlock.core.actor import Actor
 
 CLIENTS = 16
-WARM_UP = 60
-PARTICIPANT_SECONDS = 300
+END_SECONDS = 60
 
 BARE_SCHEMA = """
-create table if not exists job (
+create table job (
     id bigint generated always as identity primary key,
     state text not null default 'queued',
     payload jsonb not null,
     created_at timestamptz not null default now(),
     closed_at timestamptz
 );
-create index if not exists job_queued on job (id) where state = 'queued';
+create index job_queued on job (id) where state = 'queued';
 """
 BARE_INSERT = "insert into job (payload) values (%s) returning id"
 BARE_CLAIM = """update job set state = 'running' where id = (
     select id from job where state = 'queued' order by id limit 1 for update skip locked) returning id"""
 BARE_DONE = "update job set state = 'done', closed_at = now() where id = %s"
 
+Turn = Callable[[int], list[float]]
+"""Does something so many times; returns what was measured: seconds for each, or one rate."""
+DoorTurn = Callable[[int], Awaitable[list[float]]]
+"""The same on an event loop."""
+
 
 @dataclass(frozen=True)
-class Order:
-    """What a participant is asked for: which database, how many, where it may write."""
+class Place:
+    """Where a participant works."""
 
     owner: str
     app: str
     folder: str
-    count: int
 
     @property
     def database(self) -> BenchDatabase:
@@ -54,25 +59,52 @@ class Order:
         return BenchDatabase(self.owner, self.app)
 
 
-def participate(name: str, database: BenchDatabase, folder: Path, count: int) -> float:
-    """Start the participant in a process of its own, and return the number it prints."""
-    order = Order(database.owner, database.app, str(folder), count)
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.participants", name, json.dumps(asdict(order))],
-        capture_output=True,
-        text=True,
-        timeout=PARTICIPANT_SECONDS,
-        check=False,
-    )
-    if done.returncode != 0:
-        msg = f"{name} failed: {done.stderr[-4000:]}"
-        raise RuntimeError(msg)
-    return float(done.stdout.split()[-1])
+class Participant:
+    """A running participant; between its turns it waits."""
+
+    def __init__(self, name: str, server: BenchServer) -> None:
+        database = server.database()
+        place = Place(database.owner, database.app, str(server.folder / name))
+        self.name = name
+        self._log = server.folder / f"{name}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bench.participants", name, json.dumps(asdict(place))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def turn(self, count: int) -> list[float]:
+        """Let it do something so many times; returns what it measured."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{count}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            msg = f"{self.name} ended: {self._log.read_text(encoding='utf-8')[-4000:]}"
+            raise RuntimeError(msg)
+        return [float(each) for each in json.loads(answer)]
 
 
-def bare(order: Order) -> float:
-    """p50 ms of insert, claim, done: three transactions on one connection."""
-    with psycopg.connect(order.owner, autocommit=True) as connection:
+@contextmanager
+def bare(place: Place) -> Iterator[Turn]:
+    """Insert, claim, done: three transactions on one connection."""
+    with psycopg.connect(place.owner, autocommit=True) as connection:
         connection.execute(BARE_SCHEMA)
 
         def once() -> None:
@@ -81,168 +113,205 @@ def bare(order: Order) -> float:
             assert claimed is not None
             connection.execute(BARE_DONE, claimed)
 
-        return _p50_ms(once, order.count)
+        yield _one_after_another(once)
 
 
-def dbos_direct(order: Order) -> float:
-    """p50 ms of a workflow called directly."""
-    with dbos_peer.launched(order.database, concurrency=SLOTS):
-        return _p50_ms(dbos_peer.workflow, order.count)
+@contextmanager
+def dbos_direct(place: Place) -> Iterator[Turn]:
+    """A workflow called directly."""
+    with dbos_peer.launched(place.database, concurrency=SLOTS):
+        yield _one_after_another(dbos_peer.workflow)
 
 
-def dbos_queue(order: Order) -> float:
-    """p50 ms of a workflow from the enqueue to its result."""
-    with dbos_peer.launched(order.database, concurrency=SLOTS):
-        return _p50_ms(lambda: dbos_peer.enqueue().get_result(), order.count)
+@contextmanager
+def dbos_queue(place: Place) -> Iterator[Turn]:
+    """A workflow from the enqueue to its result."""
+    with dbos_peer.launched(place.database, concurrency=SLOTS):
+        yield _one_after_another(lambda: dbos_peer.enqueue().get_result())
 
 
-def door_fast(order: Order) -> float:
-    """p50 ms from the ask to the end, claimed at submit."""
-    return asyncio.run(_door_p50(order, fast_path=True, person=False))
+@asynccontextmanager
+async def door_fast(place: Place) -> AsyncIterator[DoorTurn]:
+    """From the ask to the end, claimed at submit."""
+    async with _door(place, SERVICE, fast_path=True) as turn:
+        yield turn
 
 
-def door_queue(order: Order) -> float:
-    """p50 ms from the ask to the end, through the queue."""
-    return asyncio.run(_door_p50(order, fast_path=False, person=False))
+@asynccontextmanager
+async def door_queue(place: Place) -> AsyncIterator[DoorTurn]:
+    """From the ask to the end, through the queue."""
+    async with _door(place, SERVICE, fast_path=False) as turn:
+        yield turn
 
 
-def door_person(order: Order) -> float:
-    """p50 ms of a person's confirmed change, claimed at submit."""
-    return asyncio.run(_door_p50(order, fast_path=True, person=True))
+@asynccontextmanager
+async def door_person(place: Place) -> AsyncIterator[DoorTurn]:
+    """A person's confirmed change, claimed at submit."""
+    async with _door(place, PERSON, fast_path=True) as turn:
+        yield turn
 
 
-def dbos_drain(order: Order) -> float:
+@contextmanager
+def dbos_drain(place: Place) -> Iterator[Turn]:
     """Workflows per second of one worker that takes on 16 at once, from a backlog that was there when it began."""
-    return _dbos_drain(order, SLOTS)
+    yield _draining(place, SLOTS)
 
 
-def dbos_drain_unbounded(order: Order) -> float:
+@contextmanager
+def dbos_drain_unbounded(place: Place) -> Iterator[Turn]:
     """The same where the worker takes on the whole backlog at once."""
-    return _dbos_drain(order, None)
+    yield _draining(place, None)
 
 
-def dbos_clients(order: Order) -> float:
+@contextmanager
+def dbos_clients(place: Place) -> Iterator[Turn]:
     """Workflows per second of 16 clients that each wait for their result, and one worker."""
-    with dbos_peer.launched(order.database, concurrency=SLOTS), ThreadPoolExecutor(CLIENTS) as clients:
+    with dbos_peer.launched(place.database, concurrency=SLOTS), ThreadPoolExecutor(CLIENTS) as clients:
 
-        def once(_: int) -> None:
-            dbos_peer.enqueue().get_result()
-
-        list(clients.map(once, range(CLIENTS)))
-        began = time.perf_counter()
-        list(clients.map(once, range(order.count)))
-        return order.count / (time.perf_counter() - began)
-
-
-def door_drain(order: Order) -> float:
-    """Runs per second of one worker, from a backlog that was there when it began."""
-    return asyncio.run(_door_drain(order))
-
-
-def door_clients(order: Order) -> float:
-    """Runs per second of 16 clients that each wait for the end, and one worker, through the queue."""
-    return asyncio.run(_door_clients(order, fast_path=False))
-
-
-def door_clients_fast(order: Order) -> float:
-    """The same where Runs are claimed at submit as long as slots are free."""
-    return asyncio.run(_door_clients(order, fast_path=True))
-
-
-def _dbos_drain(order: Order, concurrency: int | None) -> float:
-    with dbos_peer.launched(order.database, concurrency=concurrency):
-        """Makes the tables and the queue; then nobody listens."""
-    backlog = dbos_peer.Backlog(order.database)
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        list(clients.map(backlog.add, range(order.count)))
-    backlog.close()
-    with dbos_peer.launched(order.database, concurrency=concurrency):
-        return backlog.rate(order.count)
-
-
-async def _door_p50(order: Order, *, fast_path: bool, person: bool) -> float:
-    actor = PERSON if person else SERVICE
-    async with bench_installation(order.database, Path(order.folder), fast_path=fast_path) as installation:
-        times = []
-        for number in range(WARM_UP + order.count):
+        def turn(count: int) -> list[float]:
             began = time.perf_counter()
-            await ask_and_wait(installation, actor, f"{began}-{number}")
-            times.append(time.perf_counter() - began)
-        return statistics.median(times[WARM_UP:]) * 1000
+            list(clients.map(lambda _: dbos_peer.enqueue().get_result(), range(count)))
+            return [count / (time.perf_counter() - began)]
+
+        yield turn
 
 
-async def _door_drain(order: Order) -> float:
-    async with bench_installation(order.database, Path(order.folder), fast_path=False, work=False) as installation:
-        runner = installation.runner
-        stamp = time.perf_counter()
+@asynccontextmanager
+async def door_drain(place: Place) -> AsyncIterator[DoorTurn]:
+    """Runs per second of one worker, from a backlog that was there when it began."""
 
-        async def record(number: int) -> int:
-            return (await ask(installation, SERVICE, f"{stamp}-{number}")).number
+    async def turn(count: int) -> list[float]:
+        async with bench_installation(place.database, Path(place.folder), fast_path=False, work=False) as installation:
+            stamp = time.perf_counter()
 
-        numbers = await _by_clients(record, order.count)
-        began = time.perf_counter()
-        await runner.start()
-        await asyncio.gather(*(installation.door.wait(number, 60) for number in numbers[-SLOTS:]))
-        ended = time.perf_counter()
-        left = [number for number in numbers if not (await installation.store.by_number(number)).state.is_final]
-        assert not left, f"{len(left)} of {order.count} are not done"
-        await runner.stop()
-        return order.count / (ended - began)
+            async def record(number: int) -> int:
+                return (await ask(installation, SERVICE, f"{stamp}-{number}")).number
+
+            numbers = await _by_clients(record, count)
+            began = time.perf_counter()
+            await installation.runner.start()
+            await asyncio.gather(*(installation.door.wait(number, END_SECONDS) for number in numbers[-SLOTS:]))
+            seconds = time.perf_counter() - began
+            runs = [await installation.store.by_number(number) for number in numbers]
+            assert all(run.state == "succeeded" for run in runs)
+            await installation.runner.stop()
+        return [count / seconds]
+
+    yield turn
 
 
-async def _door_clients(order: Order, *, fast_path: bool) -> float:
-    async with bench_installation(order.database, Path(order.folder), fast_path=fast_path) as installation:
-        stamp = time.perf_counter()
+@asynccontextmanager
+async def door_clients(place: Place) -> AsyncIterator[DoorTurn]:
+    """Runs per second of 16 clients that each wait for the end, and one worker, through the queue."""
+    async with _door_clients(place, fast_path=False) as turn:
+        yield turn
 
-        async def once(number: int) -> int:
-            await ask_and_wait(installation, SERVICE, f"{stamp}-{number}")
-            return number
 
-        await _by_clients(once, CLIENTS * 4)
-        stamp = began = time.perf_counter()
-        await _by_clients(once, order.count)
-        return order.count / (time.perf_counter() - began)
+@asynccontextmanager
+async def door_clients_fast(place: Place) -> AsyncIterator[DoorTurn]:
+    """The same where Runs are claimed at submit as long as slots are free."""
+    async with _door_clients(place, fast_path=True) as turn:
+        yield turn
+
+
+def _one_after_another(once: Callable[[], object]) -> Turn:
+    def seconds(count: int) -> Iterator[float]:
+        for _ in range(count):
+            began = time.perf_counter()
+            once()
+            yield time.perf_counter() - began
+
+    return lambda count: list(seconds(count))
+
+
+@asynccontextmanager
+async def _door(place: Place, actor: Actor, *, fast_path: bool) -> AsyncIterator[DoorTurn]:
+    async with bench_installation(place.database, Path(place.folder), fast_path=fast_path) as installation:
+
+        async def turn(count: int) -> list[float]:
+            times = []
+            for number in range(count):
+                began = time.perf_counter()
+                await ask_and_wait(installation, actor, f"{began}-{number}")
+                times.append(time.perf_counter() - began)
+            return times
+
+        yield turn
+
+
+@asynccontextmanager
+async def _door_clients(place: Place, *, fast_path: bool) -> AsyncIterator[DoorTurn]:
+    async with bench_installation(place.database, Path(place.folder), fast_path=fast_path) as installation:
+
+        async def turn(count: int) -> list[float]:
+            began = time.perf_counter()
+
+            async def once(number: int) -> int:
+                await ask_and_wait(installation, SERVICE, f"{began}-{number}")
+                return number
+
+            await _by_clients(once, count)
+            return [count / (time.perf_counter() - began)]
+
+        yield turn
+
+
+def _draining(place: Place, concurrency: int | None) -> Turn:
+    def rate(count: int) -> float:
+        with _tables_and_queue(place, concurrency):
+            backlog = dbos_peer.Backlog(place.database)
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            list(clients.map(backlog.add, range(count)))
+        backlog.close()
+        with dbos_peer.launched(place.database, concurrency=concurrency):
+            return backlog.rate(count)
+
+    return lambda count: [rate(count)]
+
+
+@contextmanager
+def _tables_and_queue(place: Place, concurrency: int | None) -> Iterator[None]:
+    """DBOS makes its tables and its queue at launch; then nobody listens while the backlog is made."""
+    with dbos_peer.launched(place.database, concurrency=concurrency):
+        yield
 
 
 async def _by_clients(once: Callable[[int], Awaitable[int]], count: int) -> list[int]:
     """Let 16 clients do `count` things together; returns what they returned, in order."""
     numbers = iter(range(count))
-    found: list[int] = []
 
-    async def client() -> None:
-        for number in numbers:
-            found.append(await once(number))
+    async def client() -> list[int]:
+        return [await once(number) for number in numbers]
 
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
-    return sorted(found)
+    found = await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    return sorted(number for each in found for number in each)
 
 
-def _p50_ms(once: Callable[[], object], count: int) -> float:
-    times = []
-    for _ in range(WARM_UP + count):
-        began = time.perf_counter()
-        once()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[WARM_UP:]) * 1000
-
-
-PARTICIPANTS: dict[str, Callable[[Order], float]] = {
-    each.__name__: each
-    for each in (
-        bare,
-        dbos_direct,
-        dbos_queue,
-        dbos_drain,
-        dbos_drain_unbounded,
-        dbos_clients,
-        door_fast,
-        door_queue,
-        door_person,
-        door_drain,
-        door_clients,
-        door_clients_fast,
-    )
+PLAIN = {
+    each.__name__: each for each in (bare, dbos_direct, dbos_queue, dbos_drain, dbos_drain_unbounded, dbos_clients)
+}
+DOORS = {
+    each.__name__: each for each in (door_fast, door_queue, door_person, door_drain, door_clients, door_clients_fast)
 }
 
+
+def _serve_plain(name: str, place: Place) -> None:
+    """Take turns until nobody asks for one."""
+    with PLAIN[name](place) as turn:
+        while line := sys.stdin.readline():
+            print(json.dumps(turn(int(line))), flush=True)
+
+
+async def _serve_door(name: str, place: Place) -> None:
+    """The same on an event loop, which lives on between the turns."""
+    async with DOORS[name](place) as turn:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            print(json.dumps(await turn(int(line))), flush=True)
+
+
 if __name__ == "__main__":
-    print(PARTICIPANTS[sys.argv[1]](Order(**json.loads(sys.argv[2]))))
+    _name, _place = sys.argv[1], Place(**json.loads(sys.argv[2]))
+    if _name in PLAIN:
+        _serve_plain(_name, _place)
+    else:
+        asyncio.run(_serve_door(_name, _place))

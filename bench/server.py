@@ -30,9 +30,7 @@ class BenchDatabase:
         """The owner's connection string as SQLAlchemy wants it."""
         parts = conninfo_to_dict(self.owner)
         query = {name: str(parts[name]) for name in ("host", "port", "passfile") if name in parts}
-        url = URL.create(
-            "postgresql+psycopg", username=str(parts["user"]), database=str(parts["dbname"]), query=query
-        )
+        url = URL.create("postgresql+psycopg", username=str(parts["user"]), database=str(parts["dbname"]), query=query)
         return url.render_as_string(hide_password=False)
 
 
@@ -59,7 +57,7 @@ class BenchServer:
 @contextmanager
 def bench_server() -> Iterator[BenchServer]:
     """Start a server and remove it at the end."""
-    with tempfile.TemporaryDirectory(prefix="il-bench-", dir="/tmp") as name:  # noqa: S108 - short, for sockets
+    with tempfile.TemporaryDirectory(prefix="il-bench-", dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
         server = EmbeddedPostgres(
