@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -99,34 +100,52 @@ class Door:
         if ask.digest is not None and not digest.startswith(ask.digest):
             msg = "the world changed: the plan is not the one that you were shown; nothing was done"
             raise Stale(msg, code="plan.changed", fix="ask again without a digest to see the new plan")
-        prelude = await self._store.look(
-            actor.id,
-            ask.key,
-            digest,
-            open_max=limits.open_runs_max,
-            denied_minutes=limits.ask_again_after_denial_minutes,
-            take_number=ask.confirmed or not plan.changes,
-        )
+        prelude, decision = await self._look_and_decide(actor, ask, plan, digest)
         self._refuse_again(prelude, limits)
+        proposal = Proposal(plan, digest, decision)
         if prelude.number is None:
             # Nothing is recorded of an ask that is only shown, nor of one that policy refused a moment ago.
-            proposal = Proposal(plan, digest, self._decide(actor, plan, 0, prelude.freezes))
-            refused = proposal.decision.outcome == "forbid"
+            refused = decision.outcome == "forbid"
             if refused and prelude.policy_refused is not None:
                 return await self._store.by_number(prelude.policy_refused)
             if not refused and not ask.confirmed:
                 return proposal
             prelude = replace(prelude, number=await self._store.take_number())
-        confirmations = self._confirmations(actor, ask, digest, prelude)
-        decision = self._decide(actor, plan, prelude.number or 0, prelude.freezes, confirmations, digest=digest)
-        proposal = Proposal(plan, digest, decision)
         if decision.outcome == "forbid":
             return await self._record(actor, ask, proposal, prelude, ())
         waits = decision.outcome == "needs_approval"
         if waits and not ask.confirmed:
             return proposal
         self._refuse_excess(actor, prelude, limits, waits=waits)
+        confirmations = self._confirmations(actor, ask, digest, prelude.number or 0)
         return await self._record(actor, ask, proposal, prelude, confirmations)
+
+    async def _look_and_decide(self, actor: Actor, ask: Ask, plan: Plan, digest: str) -> tuple[Prelude, Decision]:
+        """What the tables say, and the decision, for a Run that has no number yet.
+
+        The tables are asked first, and answer while policy is asked; where they tell of freezes it is asked again.
+        """
+        limits = self._limits()
+        looking = asyncio.create_task(
+            self._store.look(
+                actor.id,
+                ask.key,
+                digest,
+                open_max=limits.open_runs_max,
+                denied_minutes=limits.ask_again_after_denial_minutes,
+                take_number=ask.confirmed or not plan.changes,
+            )
+        )
+        try:
+            await asyncio.sleep(0)
+            confirmations = self._confirmations(actor, ask, digest, 0)
+            decision = self._decide(actor, plan, 0, (), confirmations, digest=digest)
+            prelude = await looking
+        finally:
+            looking.cancel()
+        if prelude.freezes:
+            decision = self._decide(actor, plan, 0, prelude.freezes, confirmations, digest=digest)
+        return prelude, decision
 
     async def recheck(self, hold: Hold) -> Ending | None:
         """Plan and decide again before the first effect of a Run that waited; None: it may go on."""
@@ -193,14 +212,14 @@ class Door:
         )
         return self._judge.decide(actor, plan, context, approvals)
 
-    def _confirmations(self, actor: Actor, ask: Ask, digest: str, prelude: Prelude) -> tuple[Approval, ...]:
+    def _confirmations(self, actor: Actor, ask: Ask, digest: str, number: int) -> tuple[Approval, ...]:
         """The asker's own yes, which counts as a confirmation and never as an approval."""
-        if not ask.confirmed or actor.kind != "person" or prelude.number is None:
+        if not ask.confirmed or actor.kind != "person":
             return ()
         now = self._clock.now()
         return (
             Approval(
-                run=prelude.number,
+                run=number,
                 digest=digest,
                 asker=actor.id,
                 approver=actor.id,
