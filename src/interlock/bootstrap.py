@@ -26,7 +26,7 @@ from interlock.adapters.files import FileTargets
 from interlock.adapters.kubernetes import KubernetesTargets
 from interlock.adapters.names import NamedTargets
 from interlock.adapters.postgres import SYSTEM_FOLDER, EmbeddedPostgres
-from interlock.adapters.postgres_tools import connection_environment, run_external_tool
+from interlock.adapters.postgres_tools import dump_external, restore_external
 from interlock.adapters.processes import ProcessTargets
 from interlock.adapters.repositories import RepositoryTargets
 from interlock.adapters.resolvers import ResolverSet
@@ -43,7 +43,7 @@ from interlock.engine.blobs import FileBlobs
 from interlock.engine.catalog import Catalog, find_action_classes
 from interlock.engine.cipher import PieceCipher
 from interlock.engine.control_store import ControlStore
-from interlock.engine.db import Database, DatabaseAddress, grant_rights, migrate
+from interlock.engine.db import Database, DatabaseAddress, connection_words, grant_rights, migrate
 from interlock.engine.execution import Services
 from interlock.engine.holds import Holds
 from interlock.engine.identity import process_identity
@@ -128,16 +128,15 @@ def restore(archive: Path, locations: Locations, database_url: str | None, owner
 def _restore_database(
     dump: Path, locations: Locations, database_url: str | None, owner_url: str | None
 ) -> DatabaseAddress:
-    arguments = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", "--dbname="]
     if database_url is not None:
         address = DatabaseAddress(app=database_url, owner=owner_url or database_url)
-        arguments[-1] += connection_environment(address.owner).get("PGDATABASE", "interlock")
         with dump.open("rb") as body:
-            run_external_tool("pg_restore", arguments, address.owner, stdin=body)
+            restore_external(body, connection_words(address.owner))
         return address
     embedded = embedded_server(locations, lambda _: None)
     endpoint = embedded.start()
-    arguments[-1] += endpoint.database
+    arguments = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
+    arguments.append(f"--dbname={endpoint.database}")
     with dump.open("rb") as body:
         embedded.run_tool("pg_restore", arguments, stdin=body)
     return DatabaseAddress(app=endpoint.app_conninfo, owner=endpoint.owner_conninfo)
@@ -471,11 +470,10 @@ def _troubles(book: PolicyBook, reconcilers: Reconcilers) -> list[JsonObject]:
 
 def dump_database(embedded: EmbeddedPostgres | None, address: DatabaseAddress, target: IO[bytes]) -> None:
     """Write the database in pg_dump's custom format. Raises Permanent or Transient when that fails."""
-    arguments = ["--format=custom", "--no-owner", "--no-privileges"]
     if embedded is not None:
-        embedded.run_tool("pg_dump", arguments, stdout=target)
+        embedded.run_tool("pg_dump", ["--format=custom", "--no-owner", "--no-privileges"], stdout=target)
     else:
-        run_external_tool("pg_dump", arguments, address.owner, stdout=target)
+        dump_external(connection_words(address.owner), target)
 
 
 async def serve(

@@ -1,15 +1,20 @@
-"""Runs pg_dump and pg_restore against a server that is not ours, with no secret in any argument."""
+"""Dumps and restores a database on a server that is not ours, with no secret in any argument."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping
 from typing import IO
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from interlock.adapters.postgres_binaries import find_binaries
 from interlock.core.errors import Permanent, Transient
 
 TOOL_SECONDS = 3600.0
+_COMPLAINT_BYTES_MAX = 64 * 1024
+_SETTINGS_LINES = 100
+_UNKNOWN_SETTING = b"SET transaction_timeout = 0;\n"
 _VARIABLES = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -23,54 +28,82 @@ _VARIABLES = {
 }
 
 
-def run_external_tool(
-    name: str,
-    arguments: list[str],
-    conninfo: str,
-    *,
-    stdin: IO[bytes] | None = None,
-    stdout: IO[bytes] | None = None,
-) -> None:
-    """Run a program of PostgreSQL against `conninfo` (a URL or `key=value` words).
+def dump_external(address: Mapping[str, str], target: IO[bytes]) -> None:
+    """Write a database in pg_dump's custom format. `address` has libpq's names.
 
     Raises:
         Permanent: It failed.
         Transient: It took longer than an hour.
     """
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **connection_environment(conninfo)}
+    with tempfile.TemporaryFile() as complaints:
+        command = [_tool("pg_dump"), "--format=custom", "--no-owner", "--no-privileges"]
+        with subprocess.Popen(command, env=_environment(address), stdout=target, stderr=complaints) as dumping:
+            _require_success(dumping, "pg_dump", complaints)
+
+
+def restore_external(dump: IO[bytes], address: Mapping[str, str]) -> None:
+    """Bring a dump into an empty database, in one transaction. Raises as `dump_external`.
+
+    Our pg_restore sets `transaction_timeout`, which a server before PostgreSQL 17 takes for an error. So it writes a
+    script, and psql runs that without this line. Our psql obeys no command of its own in it (pg_restore tells it so).
+    """
+    write = [_tool("pg_restore"), "--no-owner", "--no-privileges", "--file=-"]
+    run = [_tool("psql"), "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--file=-"]
+    with (
+        tempfile.TemporaryFile() as unwritten,
+        tempfile.TemporaryFile() as unrun,
+        subprocess.Popen(write, env=_environment({}), stdin=dump, stdout=subprocess.PIPE, stderr=unwritten) as writing,
+        subprocess.Popen(
+            run, env=_environment(address), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=unrun
+        ) as running,
+    ):
+        try:
+            _hand_over(writing, running)
+            _require_success(writing, "pg_restore", unwritten)
+        except BaseException:
+            running.kill()  # at the end of its input it would commit what came so far
+            writing.kill()
+            raise
+        _require_success(running, "psql", unrun)
+
+
+def _hand_over(writing: subprocess.Popen[bytes], running: subprocess.Popen[bytes]) -> None:
+    """The script, line by line until its settings are over."""
+    if writing.stdout is None or running.stdin is None:
+        msg = "pg_restore and psql are started with pipes"
+        raise RuntimeError(msg)
     try:
-        done = subprocess.run(
-            [str(find_binaries() / name), *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL if stdin is None else stdin,
-            stdout=subprocess.DEVNULL if stdout is None else stdout,
-            stderr=subprocess.PIPE,
-            timeout=TOOL_SECONDS,
-            check=False,
-        )
+        for _ in range(_SETTINGS_LINES):
+            line = writing.stdout.readline()
+            if line != _UNKNOWN_SETTING:
+                running.stdin.write(line)
+        shutil.copyfileobj(writing.stdout, running.stdin)
+    except BrokenPipeError:
+        return  # psql ended early and says why
+
+
+def _require_success(process: subprocess.Popen[bytes], name: str, complaints: IO[bytes]) -> None:
+    try:
+        process.communicate(timeout=TOOL_SECONDS)
     except subprocess.TimeoutExpired as error:
+        process.kill()
         msg = f"{name} took longer than {TOOL_SECONDS:.0f} s"
         raise Transient(msg, code="postgres.slow_tool") from error
-    if done.returncode != 0:
-        last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        msg = f"{name} failed: {last[0] if last else f'exit {done.returncode}'}"
+    except BrokenPipeError:
+        process.wait()
+    if process.returncode != 0:
+        complaints.seek(0)
+        said = complaints.read(_COMPLAINT_BYTES_MAX).decode("utf-8", "replace").strip().splitlines()
+        told = next((line for line in said if "error" in line.lower()), f"exit {process.returncode}")
+        msg = f"{name} failed: {told}"
         raise Permanent(msg, code="postgres.tool", fix="look at the server's log")
 
 
-def connection_environment(conninfo: str) -> dict[str, str]:
-    """The libpq environment variables that say the same as a connection string."""
-    if "://" in conninfo:
-        url = urlsplit(conninfo)
-        words = dict(parse_qsl(url.query))
-        for key, value in (
-            ("host", url.hostname),
-            ("port", str(url.port) if url.port else None),
-            ("user", unquote(url.username) if url.username else None),
-            ("password", unquote(url.password) if url.password else None),
-            ("dbname", unquote(url.path.lstrip("/")) or None),
-        ):
-            if value is not None:
-                words.setdefault(key, value)
-    else:
-        words = dict(word.split("=", 1) for word in conninfo.split() if "=" in word)
-    return {_VARIABLES[key]: value for key, value in words.items() if key in _VARIABLES}
+def _tool(name: str) -> str:
+    return str(find_binaries() / name)
+
+
+def _environment(address: Mapping[str, str]) -> dict[str, str]:
+    """A clean one; passwords stand in it and never among the arguments, which every account can see."""
+    own = {_VARIABLES[name]: value for name, value in address.items() if name in _VARIABLES}
+    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **own}

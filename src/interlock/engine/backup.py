@@ -128,7 +128,9 @@ def _files(parts: BackupParts) -> Iterator[tuple[Path, str]]:
 def _add(tar: tarfile.TarFile, source: Path, name: str) -> str:
     with source.open("rb") as file:
         member = tarfile.TarInfo(name)
-        member.size, member.mode = os.fstat(file.fileno()).st_size, 0o600
+        found = os.fstat(file.fileno())
+        # Retention goes by the age of a body: without it everything would come back old enough to be pruned.
+        member.size, member.mode, member.mtime = found.st_size, 0o600, int(found.st_mtime)
         reader = _Hashing(file)
         tar.addfile(member, reader)
         return reader.digest.hexdigest()

@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from sqlalchemy import create_engine, pool, text
+from sqlalchemy.exc import DBAPIError
 
 from interlock.core.errors import Permanent, Transient
 
@@ -43,6 +44,16 @@ class DatabaseAddress:
     def separated(self) -> bool:
         """Whether two roles guard the evidence."""
         return self.app != self.owner
+
+
+def connection_words(conninfo: str) -> dict[str, str]:
+    """The parts of a URL or of `key=value` words, by libpq's names for them. Raises Permanent when it is neither."""
+    try:
+        words = psycopg.conninfo.conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError as error:
+        msg = "the address of the database is neither a postgresql:// URL nor key=value words"
+        raise Permanent(msg, code="database.address", fix="mend INTERLOCK_DATABASE_URL") from error
+    return {name: str(value) for name, value in words.items() if value is not None}
 
 
 # What the app role may do. Evidence, leaves and checkpoints are only ever added to.
@@ -193,9 +204,20 @@ def _migrate(address: DatabaseAddress) -> None:
                 connection.rollback()
                 connection.execute(text(f"select pg_advisory_unlock({MIGRATION_LOCK})"))
                 connection.commit()
-    except psycopg.OperationalError as error:
-        msg = f"the database does not answer: {_first_line(error)}"
-        raise Transient(msg, code="database.unreachable", effect_sent=False) from error
+    except (psycopg.Error, DBAPIError) as error:
+        raise _not_migrated(error) from error
+
+
+def _not_migrated(error: Exception) -> Transient | Permanent:
+    """What the driver said, bare or as the migration library wrapped it."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    if isinstance(cause, psycopg.OperationalError):
+        msg = f"the database does not answer: {_first_line(cause)}"
+        fix = "see that it runs, and what INTERLOCK_DATABASE_URL says"
+        return Transient(msg, code="database.unreachable", fix=fix, effect_sent=False)
+    msg = f"the tables could not be made: {_first_line(cause)}"
+    fix = "set INTERLOCK_DATABASE_OWNER_URL to a role that owns the database, or may make tables in its schema `public`"
+    return Permanent(msg, code="database.migration", fix=fix)
 
 
 async def grant_rights(address: DatabaseAddress) -> None:
