@@ -29,6 +29,8 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "bug": lambda: ZeroDivisionError("as told: a bug"),
 }
 GATE_POLL_SECONDS = 0.005
+GATE_SECONDS = 30.0
+"""A test that failed must not wait for ever for its own step."""
 
 
 class Does(Frozen):
@@ -112,10 +114,13 @@ class Steps(Action):
     def perform(self, step: Step, context: StepContext) -> StepResult:
         """Wait at the gate, leave a line, then end as told."""
         does = Does.model_validate({name: step.params[name] for name in Does.model_fields})
-        while does.gate is not None and not Path(does.gate).exists():
+        end = time.monotonic() + GATE_SECONDS
+        while does.gate is not None and not Path(does.gate).exists() and time.monotonic() < end:
             if context.cancelled and not does.deaf:
                 msg = "the step heard that it shall end"
                 raise Transient(msg, effect_sent=False)
+            if not does.deaf:
+                context.hold()
             time.sleep(GATE_POLL_SECONDS)
         context.hold()
         if does.outcome != "not_sent" or context.attempt > does.times:

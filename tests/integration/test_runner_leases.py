@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,30 @@ async def test_a_lost_database_connection_in_the_middle_breaks_no_chain_and_lose
     for run in runs:
         await until(lambda number=run.number: is_closed(engine, number), 25)
         assert (await engine.store.by_number(run.number)).state is RunState.SUCCEEDED
+    assert (await engine.verify()).findings == ()
+
+
+async def test_after_a_lost_write_nothing_more_is_written(engine: Engine, tmp_path: Path) -> None:
+    """The identity of a guard could not be written: had the step been tried again at once, a row would be missing."""
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    reader = os.open(told, os.O_RDONLY | os.O_NONBLOCK)
+    await engine.execute_as_owner(
+        "create sequence lost",
+        "grant usage on sequence lost to public",
+        "create function lose() returns trigger language plpgsql as $$ begin "
+        "if new.kind = 'noted' and nextval('lost') = 1 then "
+        "raise exception 'gone' using errcode = '57P01'; end if; return new; end $$",
+        "create trigger lose before insert on evidence for each row execute function lose()",
+    )
+    args = {"fifo": str(told), "repeatable": [False, False]}
+    run = await engine.door.submit(ALICE, engine.ask_of(action="test.ledger").model_copy(update={"args": args}))
+    assert isinstance(run, Run)
+    assert (await engine.rest(run.number)).state is RunState.SUCCEEDED
+    rows = await engine.store.evidence(run.number)
+    assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+    assert len(os.read(reader, 1000).splitlines()) == 2
+    os.close(reader)
     assert (await engine.verify()).findings == ()
 
 

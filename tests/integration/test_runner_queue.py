@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from harness.engine import ALICE, BOB, CLAUDE, SERVICE, Engine
@@ -16,7 +17,7 @@ from interlock.core.evidence import EvidenceKind
 from interlock.core.run import Run, RunState
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 6.0) -> None:
     """Wait until an awaitable condition holds."""
     async with asyncio.timeout(seconds):
         while not await condition():
@@ -61,6 +62,30 @@ async def test_runs_of_one_target_go_one_after_another_in_order(opened: Callable
         assert (await engine.rest(run.number)).state is RunState.SUCCEEDED
     order = [int(line.split(":")[0]) for line in engine.lines() if line.endswith(" do")]
     assert order == [run.number for run in runs]
+
+
+async def test_one_target_is_never_in_two_hands_however_many_ask_at_once(engine: Engine, gate: Path) -> None:
+    await engine.execute_as_owner(
+        "create function wait_for_all() returns trigger language plpgsql as "
+        "$$ begin perform pg_advisory_xact_lock_shared(42); return new; end $$",
+        "create trigger wait_for_all before insert on run_target for each row execute function wait_for_all()",
+    )
+    owner = await psycopg.AsyncConnection.connect(engine.parts.address.owner)
+    async with owner:  # all of them find the target free, and only then may any of them write
+        await owner.execute("select pg_advisory_xact_lock(42)")
+        asks = [asyncio.create_task(engine.ask(SERVICE, held(gate, target="a"))) for _ in range(3)]
+
+        async def all_wait() -> bool:
+            rows = await engine.query("select count(*) as n from pg_locks where locktype = 'advisory' and not granted")
+            return bool(rows[0]["n"] == len(asks))
+
+        await until(all_wait)
+        await owner.rollback()
+        runs = await asyncio.gather(*asks)
+    assert [run.state for run in runs].count(RunState.RUNNING) == 1
+    gate.touch()
+    for run in runs:
+        assert (await engine.rest(run.number)).state is RunState.SUCCEEDED
 
 
 async def test_a_run_of_several_targets_waits_for_all_and_is_not_overtaken(engine: Engine, gate: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -20,6 +21,18 @@ async def test_steps_are_done_in_order_and_each_is_written_down_before_and_after
     step = ["started", "done", "checked"]
     assert await engine.kinds(run.number) == ["asked", "decided", "approved", *step, *step, *step, "closed"]
     assert (await engine.verify()).findings == ()
+
+
+async def test_a_step_is_written_down_before_it_happens(engine: Engine) -> None:
+    gate = engine.folder / "gate"
+    run = await engine.ask(ALICE, {"do": {"gate": str(gate)}})
+    try:
+        async with asyncio.timeout(2):
+            while "started" not in await engine.kinds(run.number):  # noqa: ASYNC110 - a table tells nobody
+                await asyncio.sleep(0.02)
+    finally:
+        gate.touch()
+    await engine.rest(run.number)
 
 
 async def test_a_permanent_error_takes_the_earlier_steps_back_in_reverse(engine: Engine) -> None:
