@@ -1,5 +1,6 @@
 """The queue: order, exclusion, caps, freezes, cancels."""
 
+# ruff: noqa: ASYNC110, ASYNC240 - tables and gates tell nobody; a gate is a file on this machine
 from __future__ import annotations
 
 import asyncio
