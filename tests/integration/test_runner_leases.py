@@ -1,6 +1,6 @@
 """Owners, fences and leases: who may write, who takes over, and what a stop gives back."""
 
-# ruff: noqa: ASYNC110, ASYNC240 - tables and gates tell nobody; a gate is a file on this machine
+# ruff: noqa: ASYNC110 - tables and gates tell nobody; a gate is a file on this machine
 from __future__ import annotations
 
 import asyncio
@@ -235,3 +235,12 @@ async def test_a_bug_of_the_engine_leaves_the_run_unresolved_and_the_worker_aliv
     after = await engine.rest(run.number)
     assert (after.state, after.state_code) == (RunState.UNRESOLVED, "bug")
     assert (await engine.run({})).state is RunState.SUCCEEDED
+
+
+async def test_after_a_lost_connection_the_other_broken_ones_are_cleared_away(engine: Engine) -> None:
+    await asyncio.gather(*(engine.query("select pg_sleep(0.1)") for _ in range(12)))  # so that there are many
+    await kill_connections(engine)
+    await patient(engine, "select 1")
+    await asyncio.sleep(0.5)
+    for _ in range(20):
+        assert await engine.query("select 1 as one") == [{"one": 1}]

@@ -88,6 +88,7 @@ class Database:
             configure=_configure,
             open=False,
         )
+        self._look_through: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect. Raises Transient when the server does not answer."""
@@ -101,6 +102,9 @@ class Database:
 
     async def close(self) -> None:
         """Give every connection back."""
+        if self._look_through is not None:
+            self._look_through.cancel()
+            await asyncio.gather(self._look_through, return_exceptions=True)
         await self._pool.close()
 
     @asynccontextmanager
@@ -117,8 +121,14 @@ class Database:
             msg = f"no database connection was free within {POOL_WAIT_SECONDS:.0f} s"
             raise Transient(msg, code="database.busy", effect_sent=False) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._discard_broken()
             msg = f"the database went away: {_first_line(error)}"
             raise Transient(msg, code="database.unreachable") from error
+
+    def _discard_broken(self) -> None:
+        """Where one connection broke the others did too: look through them, or each fails one more caller."""
+        if self._look_through is None or self._look_through.done():
+            self._look_through = asyncio.create_task(self._pool.check())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
