@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-import structlog
-
 from bench.server import BenchDatabase
 from interlock.bootstrap import Installation, open_installation
 from interlock.core.action import Action, StepResult
@@ -18,7 +16,9 @@ from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
 from interlock.core.run import Run
+from interlock.engine.logging import configure_logging
 from interlock.engine.policy_load import built_in_text
+from interlock.lib.redact import Redactor
 from interlock.settings import Locations
 
 SLOTS = 16
@@ -76,7 +76,7 @@ async def bench_installation(
     database: BenchDatabase, folder: Path, *, fast_path: bool, work: bool = True
 ) -> AsyncIterator[Installation]:
     """Open the product on a database. `work` False: Runs are recorded, and nobody performs them."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    configure_logging(Redactor())
     _write_project(folder)
     locations = Locations(folder / "interlock.yaml", folder / "state", folder / "run")
     async with open_installation(

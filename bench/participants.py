@@ -17,6 +17,7 @@ from typing import Self
 import psycopg
 
 from bench import dbos_peer
+from bench.dbos_peer import POLL_SECONDS, RESULT_POLL_SECONDS
 from bench.installation import PERSON, SERVICE, SLOTS, ask, ask_and_wait, bench_installation
 from bench.server import BenchDatabase, BenchServer
 from interlock.core.actor import Actor
@@ -127,7 +128,7 @@ def dbos_direct(place: Place) -> Iterator[Turn]:
 def dbos_queue(place: Place) -> Iterator[Turn]:
     """A workflow from the enqueue to its result."""
     with dbos_peer.launched(place.database, concurrency=SLOTS):
-        yield _one_after_another(lambda: dbos_peer.enqueue().get_result())
+        yield _one_after_another(lambda: dbos_peer.enqueue().get_result(polling_interval_sec=RESULT_POLL_SECONDS))
 
 
 @asynccontextmanager
@@ -170,7 +171,7 @@ def dbos_clients(place: Place) -> Iterator[Turn]:
 
         def turn(count: int) -> list[float]:
             began = time.perf_counter()
-            list(clients.map(lambda _: dbos_peer.enqueue().get_result(), range(count)))
+            list(clients.map(lambda _: dbos_peer.enqueue().get_result(polling_interval_sec=POLL_SECONDS), range(count)))
             return [count / (time.perf_counter() - began)]
 
         yield turn
