@@ -33,4 +33,4 @@ class SystemClock:
 
 def rfc3339(moment: datetime) -> str:
     """`2026-03-01T09:30:00.123456Z`: fixed width, so that text order is time order."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
