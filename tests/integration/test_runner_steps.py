@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from harness.engine import ALICE, Engine
+from interlock.core.ask import Ask
 from interlock.core.evidence import EvidenceKind
-from interlock.core.run import RunState
+from interlock.core.run import Run, RunState
 
 UNDO: dict[str, Any] = {"undo": {}}
 
@@ -75,6 +76,21 @@ async def test_an_unrepeatable_step_that_broke_off_is_unresolved_and_not_repeate
     run = await engine.run({"do": {"outcome": "transient", "times": 1}})
     assert run.state is RunState.UNRESOLVED
     assert engine.lines() == [f"{run.number}:0 do"]
+
+
+@pytest.mark.parametrize(
+    ("undo", "state"), [(False, RunState.UNRESOLVED), (True, RunState.UNDONE)], ids=["without-undo", "with-undo"]
+)
+async def test_an_unrepeatable_program_that_runs_out_of_time_is_not_repeated(
+    engine: Engine, *, undo: bool, state: RunState
+) -> None:
+    told = engine.folder / "told"
+    script = 'case "$2" in content*) sleep 20;; esac'
+    args = {"fifo": str(told), "repeatable": [False], "undo": undo, "script": script, "timeout_seconds": 0.5}
+    run = await engine.door.submit(ALICE, Ask(action="test.ledger", args=args, confirmed=True))
+    assert isinstance(run, Run)
+    assert (await engine.rest(run.number)).state is state
+    assert len([row for row in await engine.data(run.number, EvidenceKind.STARTED) if row["direction"] == "do"]) == 1
 
 
 async def test_a_bug_is_loud_and_never_repeated(engine: Engine) -> None:
