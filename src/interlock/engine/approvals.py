@@ -108,9 +108,7 @@ class Approvals:
         self._signals.moved(number)
         return await self._store.by_number(number), left
 
-    def _require_possible(
-        self, run: Run, before: tuple[Approval, ...], *, verdict: bool
-    ) -> tuple[Requirement, ...]:
+    def _require_possible(self, run: Run, before: tuple[Approval, ...], *, verdict: bool) -> tuple[Requirement, ...]:
         """What is still asked for; a yes is not taken, and so not used up, while policy forbids the Run."""
         decision = self._door.left(run, before)
         if verdict and decision.outcome == "forbid":

@@ -123,10 +123,9 @@ class Runner:
         """Whether this process alone fills the caps of an actor or an action."""
         runs = [*((hold.run.actor.id, hold.run.action) for hold in self._holds.values()), *self._promised]
         caps = self.limits.caps
-        return (
-            sum(actor == actor_id for actor, _ in runs) >= caps.per_actor
-            or sum(name == action for _, name in runs) >= caps.per_action.get(action, UNCAPPED)
-        )
+        return sum(actor == actor_id for actor, _ in runs) >= caps.per_actor or sum(
+            name == action for _, name in runs
+        ) >= caps.per_action.get(action, UNCAPPED)
 
     def perform(self, run: Run, *, recheck: bool, asked_at: float, rows: tuple[Evidence, ...] | None = None) -> None:
         """Perform a claimed Run in a reserved slot.
