@@ -7,6 +7,7 @@ it comes to a boundary of a commit or of an effect, it is killed or stopped ther
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import select
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1
 COMMITS = ("insert", "claim", "take_over", "append", "leave")
 EFFECTS = ("start", "go")
 PHASES = ("before", "after")
@@ -70,6 +72,11 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def die_with_parent() -> None:
+    """A test that is killed leaves no worker behind (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def arm(failpoint: str | None) -> None:
@@ -152,6 +159,7 @@ def main() -> None:
                 os.setsid()
                 os.dup2(os.open(os.devnull, os.O_RDWR), 0)
                 os.dup2(2, 1)
+                die_with_parent()
                 become_subreaper()
                 order = json.loads(line)
                 arm(order["failpoint"])
