@@ -449,3 +449,39 @@ def test_git_asks_for_a_repository_that_only_the_operator_writes(library: Librar
         assert untrusted.changes
         assert not untrusted.only_reads
         assert "code.repository" in untrusted.operations
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "redis-cli -h 127.0.0.1 -p 9999 ping",
+        "redis-cli -p 9999 ping",
+        "redis-cli -s /tmp/x ping",
+        "mysqladmin -h 127.0.0.1 -P 9999 ping",
+        "mysqladmin -S /tmp/x ping",
+        "mysqladmin --port=9999 ping",
+        "createdb -h localhost -p 9999 shop",
+        "dropdb --port=9999 shop",
+        "rabbitmqctl -n rabbit@evil status",
+    ],
+)
+def test_the_operators_credentials_go_only_where_the_operator_says(library: Library, line: str) -> None:
+    assert isinstance(library.match(shlex.split(line)), Refused)
+
+
+@pytest.mark.parametrize("line", ["ps -o environ", "ps -eo pid,environ", "ps axo pid,environ:200", "ps -O environ -p 1"])
+def test_the_environments_of_processes_are_no_column(library: Library, line: str) -> None:
+    assert not isinstance(library.match(shlex.split(line)), Operation)
+
+
+@pytest.mark.parametrize("line", ["cksum a", "sum a", "md5sum a", "sha256sum a", "b2sum a", "wc -c a"])
+def test_a_digest_of_a_content_tells_that_content(library: Library, line: str) -> None:
+    answer = library.match(shlex.split(line))
+    assert isinstance(answer, Operation)
+    assert answer.discloses == "content"
+
+
+def test_what_is_nearest_can_be_printed(library: Library) -> None:
+    answer = library.match(["grep", "-r", "", "site"])
+    assert isinstance(answer, Unknown)
+    assert all(word.isprintable() for word in answer.nearest)

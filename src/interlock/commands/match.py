@@ -251,7 +251,8 @@ def _answer(program: Program, mismatch: _Mismatch, node: Node) -> Refused | Unkn
         instead = program.instead or "leave that argument out, or adopt a script that does it (interlock adopt PATH)"
         why = mismatch.why if mismatch.refused else f"{program.otherwise}; here {mismatch.why}"
         return Refused(program=program.program, why=why, instead=instead, index=mismatch.index)
-    nearest = sorted(node.words) or sorted({spelling for form in node.forms for spelling in form.table.exact})
+    spellings = {NUMERIC if key == _NUMERIC_KEY else key for form in node.forms for key in form.table.exact}
+    nearest = sorted(node.words) or sorted(spellings)
     return Unknown(
         program=program.program, why=mismatch.why, index=mismatch.index, nearest=tuple(nearest[:NEAREST_MAX])
     )
