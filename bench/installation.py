@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,7 +36,7 @@ _PROJECT = f"""version: 1
 name: bench
 preset: small-team
 people:
-  alice: {{roles: [operator]}}
+  alice: {{roles: [operator], user: {pwd.getpwuid(os.geteuid()).pw_name}}}
 protected: ["unit:postgresql*", "file:/srv/db/**", "container:db*"]
 limits: {{runs_at_once_max: {SLOTS}, runs_at_once_per_actor_max: {SLOTS}}}
 """

@@ -12,7 +12,15 @@ from bench.participants import Participant
 from bench.report import run
 from bench.server import bench_server
 
-TURN = {"bare": 20, "door_fast": 20, "door_person": 20, "door_queue": 20, "dbos_direct": 20, "dbos_queue": 6}
+TURN = {
+    "bare": 20,
+    "door_fast": 20,
+    "door_person": 20,
+    "door_socket": 20,
+    "door_queue": 20,
+    "dbos_direct": 20,
+    "dbos_queue": 6,
+}
 """How many each does in one turn: short, because the speed of the disk changes within seconds."""
 WARM_UP_TURNS = 15
 
@@ -29,6 +37,7 @@ def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every m
         ratio("full door, through the queue, p50 / bare", seen, "door_queue", "bare", limit=12),
         ratio("DBOS queue (50 ms polls) / door's queue, p50", seen, "dbos_queue", "door_queue", at_least=8),
         ratio("a person's confirmed change, fast path, p50 / bare", seen, "door_person", "bare"),
+        ratio("the same over the local socket, p50 / bare", seen, "door_socket", "bare"),
         ratio("DBOS called directly, p50 / bare", seen, "dbos_direct", "bare"),
         *(figure(f"p50 of {name}", "ms", [each[name] for each in seen]) for name in TURN),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -18,9 +19,11 @@ import psycopg
 
 from bench import dbos_peer
 from bench.dbos_peer import POLL_SECONDS, RESULT_POLL_SECONDS
-from bench.installation import PERSON, SERVICE, SLOTS, ask, ask_and_wait, bench_installation
+from bench.installation import PERSON, SERVICE, SLOTS, NoOperation, ask, ask_and_wait, bench_installation
 from bench.server import BenchDatabase, BenchServer
 from interlock.core.actor import Actor
+from interlock.interfaces.local.client import Connection
+from interlock.interfaces.local.server import local_server
 
 CLIENTS = 16
 END_SECONDS = 60
@@ -81,21 +84,22 @@ class Participant:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
         try:
-            self._process.wait(END_SECONDS)
+            self._process.communicate(timeout=END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
 
     def turn(self, count: int) -> list[float]:
         """Let it do something so many times; returns what it measured."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{count}\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
+        try:
+            self._process.stdin.write(f"{count}\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
         if not answer:
             msg = f"{self.name} ended: {self._log.read_text(encoding='utf-8')[-4000:]}"
             raise RuntimeError(msg)
@@ -150,6 +154,25 @@ async def door_person(place: Place) -> AsyncIterator[DoorTurn]:
     """A person's confirmed change, claimed at submit."""
     async with _door(place, PERSON, fast_path=True) as turn:
         yield turn
+
+
+@asynccontextmanager
+async def door_socket(place: Place) -> AsyncIterator[DoorTurn]:
+    """The same asked by another thread over the local socket, as clients of the resident process do."""
+    async with (
+        bench_installation(place.database, Path(place.folder), fast_path=True) as installation,
+        local_server(installation, os.geteuid()),
+    ):
+        door = installation.locations.door_socket
+        with await asyncio.to_thread(Connection, door, trusted_uids=frozenset({os.geteuid()})) as client:
+
+            def once() -> None:
+                ask = {"action": NoOperation.name, "args": {"target": str(time.perf_counter())}, "confirmed": True}
+                answer = client.call("submit", {"ask": ask, "wait_seconds": END_SECONDS})
+                assert answer["run"]["state"] == "succeeded"
+
+            turn = _one_after_another(once)
+            yield lambda count: asyncio.to_thread(turn, count)
 
 
 @contextmanager
@@ -292,7 +315,8 @@ PLAIN = {
     each.__name__: each for each in (bare, dbos_direct, dbos_queue, dbos_drain, dbos_drain_unbounded, dbos_clients)
 }
 DOORS = {
-    each.__name__: each for each in (door_fast, door_queue, door_person, door_drain, door_clients, door_clients_fast)
+    each.__name__: each
+    for each in (door_fast, door_queue, door_person, door_socket, door_drain, door_clients, door_clients_fast)
 }
 
 
