@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from interlock.commands.binary import FileStatus, resolve_binary
+from interlock.commands.binary import resolve_binary
 from interlock.commands.library import Library, check_examples, load_library
 from interlock.commands.match import compile_program, match_program
 from interlock.commands.model import Operation, PathRules, Refused, Unknown, Wrappers
 from interlock.commands.schema import FILE_BYTES_MAX, parse_program, parse_yaml
 from interlock.core.errors import Denied, Invalid, NotFound
+from interlock.lib.reach import FileStatus
 
 TOOL = r"""
 program: tool

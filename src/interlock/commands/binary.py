@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interlock.core.errors import Denied, NotFound
+from interlock.lib.reach import FileStatus, TooManyLinks, read_status, walk, why_loose
 
-LINKS_MAX = 8
-
-
-@dataclass(frozen=True, slots=True)
-class FileStatus:
-    """What `lstat` says of a path: `mode` with its type bits, owner, and where it points when it is a link."""
-
-    mode: int
-    owner: int
-    link: str | None = None
-
-
-Stat = Callable[[str], FileStatus | None]
-"""The port: the status of a path without following links; None when there is nothing."""
-
-
-def read_status(path: str) -> FileStatus | None:
-    """The port as the real file system answers it."""
-    try:
-        found = Path(path).lstat()
-        link = str(Path(path).readlink()) if stat.S_ISLNK(found.st_mode) else None
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return FileStatus(found.st_mode, found.st_uid, link)
+if TYPE_CHECKING:
+    from interlock.lib.reach import Stat
 
 
 def resolve_binary(
@@ -67,43 +46,25 @@ def resolve_binary(
 
 
 def _follow(candidate: str, owners: frozenset[int], status: Stat) -> str | None:
-    """Walk a path part by part as the kernel does, checking each; None when it does not exist."""
-    parts = list(PurePosixPath(candidate).parts[1:])
-    here, links = "/", 0
-    _require_safe("/", status("/"), owners)
-    while parts:
-        part = parts.pop(0)
-        if part == "..":
-            here = str(PurePosixPath(here).parent)
-            continue
-        path = f"{here.rstrip('/')}/{part}"
-        found = status(path)
-        if found is None:
-            return None
-        _require_safe(path, found, owners)
-        if found.link is None:
-            here = path
-            continue
-        links += 1
-        if links > LINKS_MAX:
-            msg = f"{candidate} leads through more than {LINKS_MAX} links"
-            raise Denied(msg, code="program.unsafe", fix="let it point to the binary directly")
-        target = PurePosixPath(found.link)
-        here = "/" if target.is_absolute() else here
-        parts = list(target.parts[1:] if target.is_absolute() else target.parts) + parts
-    found = status(here)
-    return here if found is not None and stat.S_ISREG(found.mode) and found.mode & 0o111 else None
+    """Walk a path part by part as the kernel does, checking each; None when it does not exist or cannot be executed."""
+    here, last = "/", None
+    try:
+        for part, found in walk(candidate, status):
+            if found is None:
+                return None
+            _require_safe(part, found, owners)
+            here, last = part, found
+    except TooManyLinks as error:
+        msg = f"{candidate} leads through too many links"
+        raise Denied(msg, code="program.unsafe", fix="let it point to the binary directly") from error
+    return here if last is not None and stat.S_ISREG(last.mode) and last.mode & 0o111 else None
 
 
-def _require_safe(path: str, found: FileStatus | None, owners: frozenset[int]) -> None:
-    if found is None:
-        return
+def _require_safe(path: str, found: FileStatus, owners: frozenset[int]) -> None:
+    why = why_loose(found, owners)
     # In a folder with the sticky bit (/tmp) nobody replaces what another user owns, and each part is checked for that.
-    sticky = stat.S_ISDIR(found.mode) and found.mode & stat.S_ISVTX
-    loose = found.link is None and found.mode & 0o022 and not sticky
-    if found.owner in owners and not loose:
+    if why is None or (found.is_sticky and found.owner in owners):
         return
-    why = f"it belongs to user {found.owner}" if found.owner not in owners else "group or others may write it"
     msg = f"{path} could have been planted: {why}"
     raise Denied(
         msg,
