@@ -33,7 +33,7 @@ from interlock.core.ports import ProcessResult, ProcessSpec, ProgramContext, Ste
 ARGUMENTS_MAX = 256
 TIMEOUT_SECONDS_MAX = 24 * 3600.0
 UNKNOWN_SECONDS = 600.0
-SCRIPT_BYTES_MAX = 64 * 1024 * 1024
+SCRIPT_BYTES_MAX = 1024 * 1024 * 1024
 SEARCH_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 STARTED_WITH = ("binary", "argv", "folder", "environment", "program", "context", "sha256")
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
