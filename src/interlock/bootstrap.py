@@ -31,8 +31,9 @@ from interlock.adapters.processes import ProcessTargets
 from interlock.adapters.repositories import RepositoryTargets
 from interlock.adapters.resolvers import ResolverSet
 from interlock.adapters.systemd import UnitTargets
-from interlock.core.action import Action, Ports
-from interlock.core.errors import Conflict, InterlockError
+from interlock.commands.actions import CommandExec
+from interlock.core.action import Action, PathClass, Ports
+from interlock.core.errors import Conflict, InterlockError, Permanent
 from interlock.core.model import JsonObject
 from interlock.core.project import Project
 from interlock.core.view import View
@@ -394,7 +395,16 @@ def _assemble(
     book = PolicyBook(lambda: loader.load(project()), _alarm)
     judge = Judge(book, _alarm)
     resolvers = _resolvers(base.locations, project, _own_parts(base.locations), embedded)
-    catalog.connect(Ports(project, resolvers, clock, base.records, base.redactor, catalog.action))
+
+    def path_class(real_path: str) -> PathClass:
+        """As the library of programs says, which `command.exec` holds."""
+        execute = catalog.action(CommandExec.name)
+        if not isinstance(execute, CommandExec):
+            msg = f"{CommandExec.name} is another action"
+            raise Permanent(msg, code="bug")
+        return execute.library().classify_path(real_path)
+
+    catalog.connect(Ports(project, resolvers, clock, base.records, base.redactor, path_class, catalog.action))
     planner = Planner(catalog.action, base.redactor, in_threads(threads))
     door = Door(store, planner, judge, signals, clock, lambda: project().limits)
     holds = Holds()

@@ -14,7 +14,7 @@ from interlock.adapters.resolvers import ResolverSet
 from interlock.commands.actions import Adopt, CommandExec
 from interlock.commands.facts import require_same_paths
 from interlock.commands.model import Operation
-from interlock.core.action import Action, Ports
+from interlock.core.action import Action, PathClass, Ports
 from interlock.core.errors import Conflict, Denied, Invalid, NotFound, Stale
 from interlock.core.model import JsonObject
 from interlock.core.plan import Plan
@@ -73,8 +73,11 @@ class Shop:
         self.project = Project(folder=str(folder), roots=Roots(read=("logs",), write=("site",)))
         self.records = Records()
         resolvers = ResolverSet((FileTargets(), NamedTargets(), ProcessTargets()))
-        ports = Ports(lambda: self.project, resolvers, SystemClock(), self.records, Redactor(), self._none)
+        ports = Ports(lambda: self.project, resolvers, SystemClock(), self.records, Redactor(), self._class, self._none)
         self.exec, self.adopt = CommandExec(ports), Adopt(ports)
+
+    def _class(self, path: str) -> PathClass:
+        raise AssertionError(path)
 
     def _none(self, name: str) -> Action:
         raise AssertionError(name)
@@ -130,6 +133,46 @@ def test_a_path_is_compared_with_where_it_led(shop: Shop) -> None:
     asked, real = str(shop.folder / "logs/app.log"), str(shop.folder / "logs/app.log")
     assert require_same_paths([[asked, real]]) is None
     assert require_same_paths([[asked, "/elsewhere"]]) == asked
+
+
+@pytest.fixture
+def drop(shop: Shop) -> Path:
+    """A folder inside the roots in which others may put what they like."""
+    shop.project = shop.project.model_copy(update={"roots": Roots(read=("logs", "drop"), write=("site", "drop"))})
+    folder = shop.folder / "drop"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (folder / "r.txt").write_text("harmless\n")
+    return folder
+
+
+def test_what_others_can_let_lead_elsewhere_is_read_as_a_secret_and_says_why(shop: Shop, drop: Path) -> None:
+    plan = shop.plan("cat", "drop/r.txt")
+    assert plan.discloses == "secret"
+    assert "others could put a link" in plan.summary
+    assert shop.plan("ls", "-l", "drop").discloses == "nothing", "names and sizes may be seen anywhere"
+    drop.chmod(0o755)
+    assert shop.plan("cat", "drop/r.txt").discloses == "content"
+
+
+def test_a_program_never_changes_a_file_that_others_can_swap(shop: Shop, drop: Path) -> None:
+    with pytest.raises(Denied) as caught:
+        shop.plan("chmod", "666", "drop/r.txt")
+    assert caught.value.code == "path.swappable"
+    drop.chmod(0o755)
+    assert shop.plan("chmod", "666", "drop/r.txt").changes
+
+
+@pytest.mark.parametrize("argv", [("cat", "drop/r.txt"), ("chmod", "666", "drop/r.txt")])
+def test_a_path_that_came_into_others_reach_since_the_plan_is_not_opened(
+    shop: Shop, drop: Path, argv: tuple[str, ...]
+) -> None:
+    drop.chmod(0o755)
+    (step,) = shop.plan(*argv).steps
+    drop.chmod(0o777)
+    with pytest.raises(Stale) as caught:
+        shop.exec.perform(step, NeverRuns(shop.folder))
+    assert caught.value.code == "path.swappable"
 
 
 def test_an_unknown_program_is_opaque_risky_and_pinned_by_its_content(shop: Shop) -> None:

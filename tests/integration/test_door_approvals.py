@@ -81,7 +81,9 @@ async def test_only_people_approve(team: Engine, actor: Actor) -> None:
 
 async def test_the_agents_own_person_is_not_another_person_where_policy_wants_one(quorum: Engine) -> None:
     run = await quorum.ask(Actor(kind="agent", name="claude", on_behalf_of="person:lea"), {})
-    await yes(quorum, LEAD, run)
+    with pytest.raises(Denied) as refused:
+        await yes(quorum, LEAD, run)
+    assert refused.value.code == "approval.does_not_count"
     assert (await yes(quorum, LEAD_TOO, run)).state is RunState.WAITING
 
 

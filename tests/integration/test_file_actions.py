@@ -11,7 +11,7 @@ import pytest
 
 from interlock.adapters.files import FileTargets
 from interlock.adapters.resolvers import ResolverSet
-from interlock.core.action import Ports
+from interlock.core.action import PathClass, Ports
 from interlock.core.errors import Denied, InterlockError, Invalid, NotFound, Stale, Transient
 from interlock.core.model import JsonObject
 from interlock.core.plan import Plan, Step
@@ -68,7 +68,12 @@ class Site:
         project = Project(folder=str(folder), roots=Roots(write=("site",)))
         resolvers = ResolverSet((FileTargets(),))
         redactor = Redactor()
-        self.write = FileWrite(Ports(lambda: project, resolvers, SystemClock(), NoRecords(), redactor, self._none))
+        self.write = FileWrite(
+            Ports(lambda: project, resolvers, SystemClock(), NoRecords(), redactor, self._class, self._none)
+        )
+
+    def _class(self, path: str) -> PathClass:
+        return "secret" if path.endswith(".env") else "rooted"
 
     def _none(self, name: str) -> FileWrite:
         raise AssertionError(name)

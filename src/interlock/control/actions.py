@@ -51,7 +51,7 @@ class ResumeArgs(Frozen):
 class GlassArgs(Frozen):
     """`pattern` is KIND:PATTERN and names what is meant, never everything; it ends by itself."""
 
-    pattern: str = Field(pattern=r"^[a-z][a-z0-9_-]*:.{1,1000}$")
+    pattern: str = Field(pattern=r"^[a-z][a-z0-9_-]*:/?[^*?/].{0,1000}$")
     reason: str = Field(min_length=10, max_length=500)
     minutes: int = Field(default=15, ge=1, le=240)
 
@@ -81,9 +81,11 @@ class _Order(Action):
         kind, _, name = pattern.partition(":")
         if kind == "file" and not name.startswith("*"):
             folder = self.ports.project().folder
-            fixed = name[: min((name.find(mark) for mark in "*?" if mark in name), default=len(name))]
-            stem = fixed if fixed == name else fixed.rpartition("/")[0]
-            pattern = f"file:{os.path.realpath(Path(folder, stem))}{name[len(stem) :]}"
+            plain = name[: min((name.find(mark) for mark in "*?" if mark in name), default=len(name))]
+            stem = name if plain == name else plain[: plain.rfind("/") + 1]
+            real = os.path.realpath(Path(folder, stem))
+            between = "" if plain == name or real == "/" else "/"
+            pattern = f"file:{real}{between}{name[len(stem) :]}"
         return {"pattern": pattern}
 
     def _plan(self, args: Frozen, summary: str, scope: str, pattern: str, **details: str | int | None) -> Plan:

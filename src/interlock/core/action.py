@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step
@@ -25,6 +25,10 @@ class StepResult(Frozen):
     ok: bool
     summary: str
     data: JsonObject = {}
+
+
+PathClass = Literal["open", "rooted", "secret"]
+"""How a real path may be read: by everybody, inside the declared roots, or by nobody without a yes."""
 
 
 class Records(Protocol):
@@ -51,6 +55,7 @@ class Ports:
     clock: Clock
     records: Records
     redactor: Redactor
+    path_class: Callable[[str], PathClass]
     action: Callable[[str], Action]
 
 

@@ -90,6 +90,10 @@ class Approvals:
             )
             await self._store.add_approval(connection, approval)
             decision = self._door.left(run, (*before, approval))
+            if verdict and decision.outcome != "permit" and decision.requirements == left:
+                # Raised inside the transaction, so that a word that changes nothing is not recorded either.
+                msg = f"your yes does not count for Run {number}"
+                raise Denied(msg, code="approval.does_not_count", fix=f"interlock why {number}")
             left = decision.requirements
             chain = Chain.after(number, rows)
             added = [chain.extend(EvidenceKind.APPROVED, now, verdict_data(approval))]

@@ -48,7 +48,7 @@ class Interventions:
         require_reason(reason)
         async with self._database.transaction() as connection:
             run, rows, _ = await self._store.locked(connection, number)
-            if actor.kind != "person" and actor.id != run.actor.id:
+            if actor.kind != "person" and (actor.id, actor.on_behalf_of) != (run.actor.id, run.actor.on_behalf_of):
                 msg = f"Run {number} belongs to {run.actor.id}"
                 raise Denied(msg, code="cancel.not_yours", fix="ask a person to cancel it")
             now, chain = self._clock.now(), Chain.after(number, rows)

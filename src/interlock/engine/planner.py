@@ -42,7 +42,7 @@ class Planner:
         """
         action = self._action(name)
         require_size(args)
-        self._refuse_secrets(args)
+        self.refuse_secrets(args)
         validated = validate(action.Args, args, f"{name}")
         if type(action).read_facts is Action.read_facts:
             facts: JsonObject = {}
@@ -50,11 +50,12 @@ class Planner:
             facts = await self._in_thread(partial(action.read_facts, validated))
         return action.plan(validated, facts)
 
-    def _refuse_secrets(self, args: JsonObject) -> None:
-        for place, text in _texts(args, ""):
+    def refuse_secrets(self, given: JsonObject) -> None:
+        """Raises Invalid when any text, by itself or with its name, looks like a secret; it is not recorded then."""
+        for place, text in _texts(given, ""):
             found = self._redactor.find(text)
             if found is not None:
-                msg = f"the argument {place} seems to hold a secret ({found}); nothing was recorded"
+                msg = f"{place} seems to hold a secret ({found}); nothing was recorded"
                 raise Invalid(
                     msg,
                     code="args.secret",

@@ -20,6 +20,7 @@ from interlock.engine.db import Database
 from interlock.engine.execution import Execution, Services
 from interlock.engine.hold import Hold
 from interlock.engine.identity import is_dead, owner_of
+from interlock.engine.policy_load import GROUPS
 from interlock.engine.signals import Signals
 from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, UNCAPPED, Caps, Claimed, LeaseLost, RunStore, event_of
 from interlock.engine.trail import RecordLost, Trail, plain
@@ -31,6 +32,11 @@ RECONNECT_SECONDS = 1.0
 STOP_GRACE_SECONDS = 20.0
 MARGIN_SECONDS = 1.0
 """How much earlier than the table this process believes its lease to end."""
+
+
+URGENT = frozenset(GROUPS["control"])
+"""What steers Interlock never waits behind what it is there to stop."""
+URGENT_SLOTS = 2
 
 
 @dataclass(frozen=True)
@@ -100,12 +106,19 @@ class Runner:
         `asked` is its actor and action: what other tasks are recording at this moment the table does not show yet, so
         that it is counted here against the caps until `settle` or `release`.
         """
-        if self._free <= 0 or self._services.stopping.is_set() or (asked is not None and self._at_cap(*asked)):
+        urgent = asked is not None and asked[1] in URGENT
+        if self._free <= (-URGENT_SLOTS if urgent else 0) or self._services.stopping.is_set():
+            return False
+        if asked is not None and not urgent and self._at_cap(*asked):
             return False
         self._free -= 1
         if asked is not None:
             self._promised.append(asked)
         return True
+
+    def caps_for(self, action: str) -> Caps:
+        """What an ask for this action is held to in the table."""
+        return Caps(UNCAPPED, {}) if action in URGENT else self.limits.caps
 
     def settle(self, asked: tuple[str, str]) -> None:
         """What was reserved for is recorded and performed."""

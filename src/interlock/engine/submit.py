@@ -29,6 +29,7 @@ from interlock.engine.record import first_events, first_rows, new_run, reason_of
 from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals, set_within
 from interlock.engine.store import Prelude, RunStore
+from interlock.engine.trail import require_reason
 from interlock.lib.clock import Clock
 
 WAIT_LOOK_SECONDS = 1.0
@@ -237,6 +238,9 @@ class Door:
         if found is None:
             return None
         run, ask_digest = found
+        if run.actor.on_behalf_of != actor.on_behalf_of:
+            msg = f"the key {ask.key!r} belongs to the {actor.id} of somebody else"
+            raise Conflict(msg, code="run.key_reused", fix="use a new key for a new ask")
         if ask_digest != ask.ask_digest:
             msg = f"the key {ask.key!r} already stands for another ask: Run {run.number} ({run.plan.summary})"
             raise Conflict(msg, code="run.key_reused", fix="use a new key for a new ask", details={"run": run.number})
@@ -285,7 +289,7 @@ class Door:
                 first_events(new),
                 approvals,
                 claim_for=runner.owner if runner is not None and claim else None,
-                caps=runner.limits.caps if runner is not None else None,
+                caps=runner.caps_for(new.plan.action) if runner is not None else None,
                 waiting_max=self._limits().waiting_per_agent_max if waits_alone else None,
             )
             claimed = recorded.state is RunState.RUNNING
@@ -299,7 +303,9 @@ class Door:
 
 
 def _require_recordable(ask: Ask) -> None:
-    """Refuse text that no table can hold, before anything is planned. Raises Invalid."""
+    """Refuse text that no table can or should hold, before anything is planned. Raises Invalid."""
+    require_reason(ask.reason)
+    require_reason(ask.key)
     if any("\0" in text for text in (ask.key or "", ask.reason or "", *_texts(ask.args))):
         msg = "the ask holds a NUL character, which nothing that is written down may hold"
         raise Invalid(msg, code="args.nul", fix="leave it out; for binary content use content_base64")

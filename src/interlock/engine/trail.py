@@ -14,8 +14,10 @@ from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
 from interlock.engine.store import Left, RunStore
 from interlock.lib.clock import Clock
+from interlock.lib.redact import Redactor
 
 TEXT_CHARACTERS = 500
+_SECRETS = Redactor()
 Written = TypeVar("Written")
 
 
@@ -81,6 +83,10 @@ def require_reason(reason: str | None) -> None:
     if len(reason) > REASON_CHARACTERS_MAX:
         msg = f"a reason has at most {REASON_CHARACTERS_MAX} characters"
         raise Invalid(msg, code="reason.long")
+    found = _SECRETS.find(reason)
+    if found is not None:
+        msg = f"the reason seems to hold a secret ({found}); nothing was recorded"
+        raise Invalid(msg, code="reason.secret", fix="say it without the secret")
     if plain(reason, REASON_CHARACTERS_MAX) != reason:
         msg = "a reason holds characters that no record can keep"
         raise Invalid(msg, code="reason.characters")

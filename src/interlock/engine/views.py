@@ -75,13 +75,15 @@ class DeskView(View):
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
-    async def whole(self, run: Run) -> JsonObject:
-        """A Run with its verdicts, what is still missing, and how its program ended."""
+    async def whole(self, run: Run, reader: Actor) -> JsonObject:
+        """A Run with its verdicts, what is still missing, and how its program ended; what the reader may not see of
+        its plan is blanked."""
         missing = None
         if run.state is RunState.WAITING:
             missing = self.desk.door.left(run, await self.desk.store.approvals(run.number))
         approvals = await self.desk.views.approvals(run.number)
-        return run_json(run, missing=missing, approvals=approvals, exit_code=await self._exit_code(run))
+        shown = run_json(run, missing=missing, approvals=approvals, exit_code=await self._exit_code(run))
+        return shown if may_see(self.desk.judge, reader, run, self.desk.clock) else blanked(shown)
 
     async def _exit_code(self, run: Run) -> int | None:
         for row in reversed(await self.desk.store.evidence(run.number)):
@@ -144,9 +146,9 @@ class RunDetail(DeskView):
     discloses: ClassVar[Discloses] = "content"
     Args: ClassVar[type[Frozen]] = OfRun
 
-    async def read(self, actor: Actor, args: OfRun) -> JsonObject:  # noqa: ARG002
+    async def read(self, actor: Actor, args: OfRun) -> JsonObject:
         """Raises NotFound."""
-        return await self.whole(await self.desk.store.by_number(args.run))
+        return await self.whole(await self.desk.store.by_number(args.run), actor)
 
 
 class EvidenceOf(DeskView):
@@ -176,7 +178,7 @@ class Pending(DeskView):
         found: list[JsonObject] = []
         for row in await self.desk.views.attention():
             run = await self.desk.store.by_number(row["number"])
-            found.append({**await self.whole(run), "yours": actor.kind == "person"})
+            found.append({**await self.whole(run, actor), "yours": actor.kind == "person"})
         return {"runs": list(found)}
 
 
@@ -197,7 +199,7 @@ class Why(DeskView):
         blockers = await desk.views.holders(slots_of(run.plan), run.number)
         progress = read_progress(await desk.store.evidence(run.number))
         told = explain_run(run, decision, progress, blockers, desk.project(), actor)
-        return {**told, "run": await self.whole(run), "decision": decision_json(decision)}
+        return {**told, "run": await self.whole(run, actor), "decision": decision_json(decision)}
 
 
 class Actions(DeskView):
@@ -243,6 +245,22 @@ class People(DeskView):
         }
 
 
+def may_see(judge: Judge, reader: Actor, run: Run, clock: Clock) -> bool:
+    """Whether somebody may see what a Run's plan or output tells: by policy, or because he asked for it himself. An
+    agent is never shown a secret, not even one it asked for."""
+    if reader.kind == "person" and reader.id == run.actor.id:
+        return True
+    return judge.decide_view(reader, "output", run.plan.discloses, clock.now()).outcome == "permit"
+
+
+def blanked(shown: JsonObject) -> JsonObject:
+    """A Run or a proposal without what its plan was given, and read from the world."""
+    plan = shown["plan"]
+    if isinstance(plan, dict):
+        shown = {**shown, "plan": {**plan, "preview": None, "args": {}, "facts": {}, "blanked": True}}
+    return shown
+
+
 def describe_action(cls: type[Action]) -> JsonObject:
     """An action for people and programs."""
     return {
@@ -280,6 +298,12 @@ class ViewDesk:
         if decision.outcome != "permit":
             reasons = "; ".join(reason.reason for reason in decision.reasons)
             msg = f"{actor.id} may not read {name}: {reasons}"
+            raise Denied(msg, code="view.denied", fix="ask a person with the right")
+
+    def require_output(self, actor: Actor, run: Run) -> None:
+        """Raises Denied when this actor may not see what a Run prints."""
+        if not may_see(self._judge, actor, run, self._clock):
+            msg = f"{actor.id} may not see what Run {run.number} prints: it may disclose a {run.plan.discloses}"
             raise Denied(msg, code="view.denied", fix="ask a person with the right")
 
     async def read(self, actor: Actor, name: str, args: Any) -> JsonObject:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from pydantic import JsonValue
 
 from interlock.core.action import Action, StepResult
 from interlock.core.errors import Conflict, Invalid, NotFound, Stale
 from interlock.core.model import Frozen, JsonObject
-from interlock.core.plan import Plan, Step, Target
+from interlock.core.plan import Discloses, Plan, Step, Target
 from interlock.core.ports import StepContext
 from interlock.files.disk import Attributes, FileState, read_file, remove_file, replace_file
 from interlock.files.model import RestoreArgs, WriteArgs, absolute, preview, require_root
@@ -46,9 +46,16 @@ class _FileAction(Action):
             "path": target.id,
             "names": list(target.names),
             "before": _digest(before),
+            "discloses": self._discloses(target.id, before),
             "attributes": list(before.attributes) if before else None,
             "body": before.body.hex() if before else None,
         }
+
+    def _discloses(self, path: str, before: FileState | None) -> Discloses:
+        """What the plan's difference tells: the content that is there now, which may be a secret."""
+        if before is None:
+            return "nothing"
+        return "secret" if self.ports.path_class(path) == "secret" else "content"
 
     def _step(self, facts: JsonObject, after: str, params: JsonObject) -> Step:
         path = str(facts["path"])
@@ -75,6 +82,7 @@ class _FileAction(Action):
             risk="low" if before == ABSENT else "medium",
             operations=("file.remove",) if after == ABSENT else ("file.write",),
             repeatable=True,
+            discloses=cast("Discloses", facts["discloses"]),
             precondition={"sha256": before},
             undo=undo,
             timeout_seconds=WRITE_SECONDS,

@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from interlock import __version__
 from interlock.bootstrap import Installation
@@ -32,7 +32,7 @@ from interlock.engine.policy_tables import TableReport, read_table_file, run_tab
 from interlock.engine.proposal import Proposal
 from interlock.engine.receipt import make_receipt
 from interlock.engine.shapes import proposal_json
-from interlock.engine.views import DeskView
+from interlock.engine.views import DeskView, blanked, may_see
 from interlock.interfaces.local.protocol import PROTOCOL, PeerCredentials, decode_frame, encode_frame
 
 WAIT_SECONDS_MAX = 24 * 3600.0
@@ -69,16 +69,27 @@ class Waiting(Frozen):
     stream: bool = False
 
 
+def _own_words(ask: Ask) -> Ask:
+    """What a Run takes back or repeats is for the engine to say, not for its client."""
+    if ask.undo_of is not None or ask.retry_of is not None:
+        msg = "undo_of and retry_of are not given with an ask: use the methods undo and retry"
+        raise ValueError(msg)
+    return ask
+
+
+ClientAsk = Annotated[Ask, AfterValidator(_own_words)]
+
+
 class SubmitParams(Waiting):
     """An ask."""
 
-    ask: Ask
+    ask: ClientAsk
 
 
 class ProposeParams(Frozen):
     """An ask to look at."""
 
-    ask: Ask
+    ask: ClientAsk
 
 
 class DecideParams(Waiting):
@@ -155,7 +166,7 @@ class ExplainParams(Frozen):
     """A recorded Run, or an ask."""
 
     run: int | None = None
-    ask: Ask | None = None
+    ask: ClientAsk | None = None
 
 
 class SinceParams(Frozen):
@@ -244,7 +255,7 @@ class Methods:
     async def propose(self, call: Call) -> JsonObject:
         """Plan and decide, nothing else."""
         params: ProposeParams = validate(ProposeParams, call.params, "propose")
-        return {"proposal": proposal_json(await self._on.door.propose(call.actor, params.ask))}
+        return self._proposal(call, await self._on.door.propose(call.actor, params.ask))
 
     async def decide(self, call: Call) -> JsonObject:
         """Say yes or no to a Run."""
@@ -258,7 +269,9 @@ class Methods:
     async def cancel(self, call: Call) -> JsonObject:
         """Stop a Run."""
         params: CancelParams = validate(CancelParams, call.params, "cancel")
-        return {"run": await self._whole(await self._on.interventions.cancel(call.actor, params.run, params.reason))}
+        return {
+            "run": await self._whole(call, await self._on.interventions.cancel(call.actor, params.run, params.reason))
+        }
 
     async def retry(self, call: Call) -> JsonObject:
         """Ask the same again."""
@@ -289,7 +302,7 @@ class Methods:
         """What a Run printed, and what it goes on to print."""
         params: OutputParams = validate(OutputParams, call.params, "output")
         run = await self._on.store.by_number(params.run)
-        self._on.views.require(call.actor, "output", run.plan.discloses)
+        self._on.views.require_output(call.actor, run)
         total, skip = 0, 0
         if params.tail_bytes is not None:
             skip = max(0, await self._on.outputs.size(params.run) - params.tail_bytes)
@@ -322,7 +335,7 @@ class Methods:
         holds = self._on.holds
         outcome = await self._on.door.submit(call.actor, ask)
         if isinstance(outcome, Proposal):
-            return {"proposal": proposal_json(outcome)}
+            return self._proposal(call, outcome)
         number = outcome.number
         holds.attach(number)
         said = asyncio.create_task(call.reader.readline())
@@ -331,7 +344,7 @@ class Methods:
         finally:
             holds.detach(number)
             said.cancel()
-        return {"run": await self._whole(await self._on.door.wait(number, SETTLE_SECONDS))}
+        return {"run": await self._whole(call, await self._on.door.wait(number, SETTLE_SECONDS))}
 
     async def _until_ended(self, call: Call, run: Run, said: asyncio.Task[bytes]) -> None:
         """Tell each state of the Run until it is over, or until the terminal says that its command ended."""
@@ -396,6 +409,7 @@ class Methods:
         if params.ask is not None:
             decision = (await self._on.door.propose(call.actor, params.ask)).decision
         else:
+            self._on.views.require(call.actor, "run", "content")
             decision = (await self._on.store.by_number(params.run or 0)).decision
         told = explain(self._on.book.current, decision, self._on.clock.now())
         return {"explanation": asdict(told)}
@@ -499,16 +513,31 @@ class Methods:
 
     async def _outcome(self, call: Call, outcome: Run | Proposal, waiting: Waiting) -> JsonObject:
         if isinstance(outcome, Proposal):
-            return {"proposal": proposal_json(outcome)}
+            return self._proposal(call, outcome)
         number = outcome.number
-        if waiting.stream and waiting.wait_seconds > 0 and outcome.state in (RunState.QUEUED, RunState.RUNNING):
+        if (
+            waiting.stream
+            and waiting.wait_seconds > 0
+            and self._hears(call, outcome)
+            and outcome.state in (RunState.QUEUED, RunState.RUNNING)
+        ):
             await call.progress(run=number, state=outcome.state.value)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(waiting.wait_seconds):
                     async for text in self._pieces(number, follow=True):
                         await call.progress(run=number, output=text)
-        run = await self._on.door.wait(number, 0 if waiting.stream else waiting.wait_seconds)
-        return {"run": await self._whole(run)}
+        streamed = waiting.stream and self._hears(call, outcome)
+        run = await self._on.door.wait(number, 0 if streamed else waiting.wait_seconds)
+        return {"run": await self._whole(call, run)}
+
+    def _hears(self, call: Call, run: Run) -> bool:
+        return may_see(self._on.judge, call.actor, run, self._on.clock)
+
+    def _proposal(self, call: Call, proposal: Proposal) -> JsonObject:
+        """A proposal as its asker may see it: an agent is shown nothing that discloses a secret."""
+        shown = proposal_json(proposal)
+        hidden = proposal.plan.discloses == "secret" and call.actor.kind != "person"
+        return {"proposal": blanked(shown) if hidden else shown}
 
     async def _pieces(self, number: int, *, follow: bool) -> AsyncIterator[str]:
         """The Run's output from its beginning; when following, until it comes to rest."""
@@ -523,12 +552,12 @@ class Methods:
                 return
             await self._on.signals.wait(number, LOOK_SECONDS)
 
-    async def _whole(self, run: Run) -> JsonObject:
+    async def _whole(self, call: Call, run: Run) -> JsonObject:
         view = self._on.views.views["run"]
         if not isinstance(view, DeskView):
             msg = "the view `run` reads from the desk"
             raise Conflict(msg, code="bug")
-        return await view.whole(run)
+        return await view.whole(run, call.actor)
 
 
 def _exit_code(line: bytes) -> int:
