@@ -17,8 +17,10 @@ from interlock.commands.facts import (
     Placed,
     Surroundings,
     context_digest,
+    require_kept_paths,
     require_same_paths,
     settings_for,
+    why_others_reach,
 )
 from interlock.commands.library import Library, check_examples, load_library
 from interlock.commands.model import Operation, Probe, Refused, Unknown
@@ -169,6 +171,10 @@ class CommandExec(Action):
         if moved is not None:
             msg = f"{moved} leads elsewhere than when the plan was made; nothing was run"
             raise Stale(msg, code="path.moved", fix="ask again to see the new plan")
+        reached = require_kept_paths(params.get("kept_paths", []))  # type: ignore[arg-type]
+        if reached is not None:
+            msg = f"others can let {reached} lead elsewhere since the plan was made; nothing was run"
+            raise Stale(msg, code="path.swappable", fix="ask again to see the new plan")
         result = context.execute(
             ProcessSpec(
                 path=str(params["binary"]),
@@ -320,6 +326,7 @@ def _facts_of(placed: Placed) -> JsonObject:
         "program": operation.program,
         "context": placed.context,
         "paths": [list(pair) for pair in placed.paths],
+        "kept_paths": [real for _, real in placed.paths if why_others_reach(real) is None],
         "targets": [target.model_dump(mode="json") for target in placed.targets],
     }
 
@@ -327,7 +334,7 @@ def _facts_of(placed: Placed) -> JsonObject:
 def _step(args: ExecArgs, facts: JsonObject) -> Step:
     operation = Operation.model_validate(facts["operation"])
     undo, why = _undo_step(facts)
-    params: JsonObject = {name: facts[name] for name in (*STARTED_WITH, "paths")}
+    params: JsonObject = {name: facts[name] for name in (*STARTED_WITH, "paths", "kept_paths")}
     params["check"] = operation.check.model_dump(mode="json") if operation.check is not None else None
     params["ends_by_timeout"] = operation.ends_by_timeout
     listed = facts["targets"]

@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 from interlock.commands.binary import resolve_binary
 from interlock.commands.library import Library
 from interlock.commands.model import Operation, PathReference
-from interlock.core.errors import NotFound, Stale
+from interlock.core.errors import Denied, NotFound, Stale
 from interlock.core.model import JsonObject
 from interlock.core.plan import Target
 from interlock.core.ports import ProgramContext, Resolvers
 from interlock.core.project import Project
 from interlock.lib.canonical import digest_of
+from interlock.lib.reach import why_swappable
 
 CLEAN_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -68,11 +69,22 @@ def settings_for(project: Project, program: str, digest: str) -> dict[str, str]:
     return context.environment
 
 
+def why_others_reach(real: str) -> str | None:
+    """Why somebody besides root and this account could let a real path lead elsewhere; None: nobody could.
+
+    A program opens its arguments by name, and after our last look: what others can swap is never certain to be what
+    was decided on.
+    """
+    return why_swappable(real, frozenset({0, os.geteuid()}), frozenset({0, os.getegid()}))
+
+
 def is_out_of_reach(folder: str) -> bool:
     """Whether only root and this account could write into a folder, what lies directly in it, and its `.git`.
 
     A repository's own settings may run code, so reading it is harmless only where nobody else can write them.
     """
+    if why_others_reach(folder) is not None:
+        return False
     owners = {0, os.geteuid()}
     places = [Path(folder), *(Path(folder, name) for name in (".git", ".git/config", ".git/hooks", ".gitattributes"))]
     for place in places:
@@ -146,8 +158,14 @@ class Surroundings:
         if reference.access == "read" and kind == "secret":
             return operation.disclosing("secret")
         # What tells only names and sizes (ls, df, du) may look outside the roots; what shows content may not.
-        if reference.access == "read" and kind != "open" and operation.discloses != "nothing" and not inside_read:
-            return operation.disclosing("secret")
+        if reference.access == "read" and kind != "open" and operation.discloses != "nothing":
+            if not inside_read:
+                return operation.disclosing("secret")
+            why = why_others_reach(real)
+            if why is not None:
+                return _could_read_anything(operation, real, why)
+        if reference.access == "write":
+            _require_unswappable(real)
         if reference.access == "write" and not self._inside(real, roots.write):
             return operation.model_copy(
                 update={"risk": "high", "operations": (*operation.operations, "file.outside_roots")}
@@ -172,6 +190,26 @@ class Surroundings:
         return found
 
 
+def _could_read_anything(operation: Operation, real: str, why: str) -> Operation:
+    """What reading a path is worth that others can let lead to any file at the very moment it is read."""
+    summary = f"{operation.summary} - or any other file: others could put a link at {real} meanwhile ({why})"
+    return operation.model_copy(update={"summary": summary}).disclosing("secret")
+
+
+def _require_unswappable(real: str) -> None:
+    """Raises Denied when somebody could let a path that is written to lead elsewhere at the very moment."""
+    why = why_others_reach(real)
+    if why is not None:
+        msg = f"others could put a link at {real} while it is changed ({why})"
+        fix = "use file.write, which never follows a link, or let the folder belong to the operator"
+        raise Denied(msg, code="path.swappable", fix=fix)
+
+
 def require_same_paths(paths: list[list[str]]) -> str | None:
     """The first path that no longer leads where it did when the plan was made, or None."""
     return next((asked for asked, real in paths if os.path.realpath(asked) != real), None)
+
+
+def require_kept_paths(reals: list[str]) -> str | None:
+    """The first path, out of others' reach when the plan was made, that they can let lead elsewhere now, or None."""
+    return next((real for real in reals if why_others_reach(real) is not None), None)
