@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+from pydantic import JsonValue
 
 from interlock.core.decision import Decision
 from interlock.core.model import JsonObject
@@ -12,6 +15,10 @@ from interlock.engine.proposal import Proposal
 from interlock.lib.clock import rfc3339
 
 PREVIEW_CHARACTERS = 64 * 1024
+ARGV_CHARACTERS = 64 * 1024
+ARGUMENT_CHARACTERS = 2_000
+EXECUTED = ("binary", "sha256", "folder", "path")
+"""What a step's params may say about its effect, beside `argv`: absolute paths, and the hash of the program."""
 
 
 def decision_json(decision: Decision) -> JsonObject:
@@ -26,12 +33,52 @@ def plan_json(plan: Plan) -> JsonObject:
         "summary": plan.summary,
         "steps": [_step_json(step) for step in plan.steps],
         "preview": plan.preview[:PREVIEW_CHARACTERS] if plan.preview is not None else None,
+        "preview_characters": len(plan.preview or ""),
+        "args": {name: _bounded(value) for name, value in plan.args.items()},
+        "args_cut": [name for name, value in plan.args.items() if _bounded(value) is not value],
         "facts": plan.facts,
     }
 
 
+def _bounded(value: JsonValue) -> JsonValue:
+    """The same value, or the beginning of its text where it is long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= ARGUMENT_CHARACTERS else text[:ARGUMENT_CHARACTERS]
+
+
+def executed(step: Step) -> JsonObject:
+    """What performing a step sets going: `argv`, and `binary`, `sha256`, `folder` and `path` where it has them.
+
+    The step of an undo holds the step it performs; then that one is meant. `argv_characters` is the length of the whole
+    vector, because `argv` ends after `ARGV_CHARACTERS`.
+    """
+    params, inner = step.params, step.params.get("step")
+    held = inner.get("params") if isinstance(inner, dict) else None
+    if isinstance(held, dict):
+        params = held
+    args = params.get("args")
+    named = {**args, **params} if isinstance(args, dict) else params
+    found: JsonObject = {name: named[name] for name in EXECUTED if isinstance(named.get(name), str)}
+    argv = params.get("argv")
+    if isinstance(argv, list):
+        found |= _argv_json([str(word) for word in argv])
+    return found
+
+
+def _argv_json(argv: list[str]) -> JsonObject:
+    shown: list[JsonValue] = []
+    left = ARGV_CHARACTERS
+    for word in argv:
+        if left <= 0:
+            break
+        shown.append(word[:left])
+        left -= len(word)
+    return {"argv": shown, "argv_words": len(argv), "argv_characters": sum(len(word) for word in argv)}
+
+
 def _step_json(step: Step) -> JsonObject:
     return {
+        **executed(step),
         "verb": step.verb,
         "summary": step.summary,
         "risk": step.risk,
@@ -41,6 +88,7 @@ def _step_json(step: Step) -> JsonObject:
         "repeatable": step.repeatable,
         "discloses": step.discloses,
         "undo": step.undo.summary if step.undo is not None else None,
+        "undo_executes": executed(step.undo) if step.undo is not None else None,
         "irreversible": step.irreversible,
         "targets": [target.key for target in step.targets],
         "timeout_seconds": step.timeout_seconds,

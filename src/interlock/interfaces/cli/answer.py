@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from interlock.core.errors import InterlockError
-from interlock.interfaces.cli.terminal import visible
+from interlock.interfaces.cli.terminal import visible, visible_json, visible_line
 from interlock.interfaces.errors import SUCCEEDED, exit_code_of_error
 from interlock.interfaces.messages import say
 
@@ -63,12 +63,10 @@ def answer_of_error(error: InterlockError) -> Answer:
 def write_answer(answer: Answer, output: OutputFormat, *, colour: bool) -> None:
     """Data goes to standard output, prose to standard error."""
     if output == "json":
-        sys.stdout.write(json.dumps(answer.envelope(), ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(json_text(answer.envelope()) + "\n")
         return
     if output == "yaml":
-        import yaml
-
-        yaml.safe_dump(answer.envelope(), sys.stdout, allow_unicode=True, sort_keys=False, width=100)
+        sys.stdout.write(_yaml_text(answer.envelope()))
         return
     for warning in answer.warnings:
         write_note(warning)
@@ -111,7 +109,20 @@ def _write_faults(error: dict[str, object]) -> None:
             )
 
 
+def json_text(data: object) -> str:
+    """JSON for programs that is safe on a terminal too: what is unseen is escaped, all other text is as it is."""
+    return visible_json(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def _yaml_text(data: object) -> str:
+    """YAML. Its writer knows control characters but no bidirectional marks: with these in it, all is ASCII."""
+    import yaml
+
+    text = json.dumps(data, ensure_ascii=False)
+    return yaml.safe_dump(data, allow_unicode=visible(text) == text, sort_keys=False, width=100)
+
+
 def write_note(text: str) -> None:
-    """A line of prose; whatever in it would command the terminal is made visible."""
-    sys.stderr.write(visible(text) + "\n")
+    """A line of prose; whatever in it would command the terminal or begin another line is made visible."""
+    sys.stderr.write(visible_line(text) + "\n")
     sys.stderr.flush()

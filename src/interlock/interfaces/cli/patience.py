@@ -7,6 +7,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from interlock.interfaces.cli.terminal import visible_line
 from interlock.interfaces.messages import say
 from interlock.lib.clock import SystemClock
 
@@ -54,13 +55,13 @@ class Patience:
         if self._over.wait(QUIET_SECONDS):
             return
         if not sys.stderr.isatty():
-            sys.stderr.write(f"{self.text} ...\n")
+            sys.stderr.write(f"{visible_line(self.text)} ...\n")
             sys.stderr.flush()
             return
         frame = 0
         while not self._over.wait(_FRAME_SECONDS):
             seconds = say("{seconds} s", seconds=int(self.elapsed_seconds))
-            sys.stderr.write(f"\r\x1b[K{_FRAMES[frame % len(_FRAMES)]} {self.text} · {seconds}")
+            sys.stderr.write(f"\r\x1b[K{_FRAMES[frame % len(_FRAMES)]} {visible_line(self.text)} · {seconds}")
             sys.stderr.flush()
             frame += 1
         sys.stderr.write("\r\x1b[K")

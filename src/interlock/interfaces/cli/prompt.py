@@ -7,7 +7,7 @@ import termios
 
 from interlock.interfaces.cli.answer import write_note
 from interlock.interfaces.cli.record import Record
-from interlock.interfaces.cli.terminal import visible
+from interlock.interfaces.cli.terminal import visible_line
 from interlock.interfaces.messages import say
 
 DIGEST_CHARACTERS = 6
@@ -38,6 +38,6 @@ def confirm_high_risk(run: Record) -> bool:
 def _read(question: str) -> str:
     """What is typed after the question; what was typed before it was seen does not count."""
     termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
-    sys.stderr.write(visible(question))
+    sys.stderr.write(visible_line(question))
     sys.stderr.flush()
     return sys.stdin.readline().strip()

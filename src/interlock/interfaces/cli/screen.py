@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from interlock.interfaces.cli.terminal import visible
+from interlock.interfaces.cli.terminal import visible, visible_line
 from interlock.interfaces.messages import say
 from interlock.lib.clock import SystemClock
 
@@ -20,6 +20,11 @@ NARROW_COLUMNS = 72
 
 FIELDS_COLUMNS_MIN = 50
 """Below this a name stands above its value instead of before it."""
+
+HANGING_COLUMNS = 2
+"""How much further in a line goes on that did not fit."""
+
+TAB_COLUMNS = 4
 
 _PIPE_COLUMNS = 240
 _STYLES = {
@@ -48,7 +53,7 @@ _STYLES = {
 
 def styled(word: str, text: str | None = None) -> Text:
     """A word with a meaning of its own (a state, a risk, a level) in its colour."""
-    return Text(text if text is not None else word, style=_STYLES.get(word, ""))
+    return Text(visible_line(text if text is not None else word), style=_STYLES.get(word, ""))
 
 
 class Screen:
@@ -79,25 +84,24 @@ class Screen:
         return self._console.width
 
     def line(self, *parts: Text | str, indent: int = 0) -> None:
-        """One line of running text, folded under its own beginning."""
-        text = Text.assemble(*(_clean(part) for part in parts))
-        self._console.print(Padding(text, (0, 0, 0, indent), expand=False) if indent else text, soft_wrap=False)
+        """One line of running text. What does not fit goes on further in, where nothing else begins."""
+        self._print_hanging(Text.assemble(*(_clean(part) for part in parts)), indent)
 
     def blank(self) -> None:
         """An empty line."""
         self._console.print()
 
     def heading(self, text: str) -> None:
-        """What follows."""
-        self._console.print(Text(text, style="bold"))
+        """What follows; a word of ours."""
+        self.line(Text(text, style="bold"))
 
     def quiet(self, text: str, *, indent: int = 0) -> None:
         """What is good to know and easy to skip."""
-        self.line(Text(text, style="dim"), indent=indent)
+        self.line(Text(visible_line(text), style="dim"), indent=indent)
 
     def fields(self, pairs: Iterable[tuple[str, Text | str]], *, indent: int = 0) -> None:
         """Names and values; nothing is shown for an empty value."""
-        shown = [(name, value) for name, value in pairs if str(value)]
+        shown = [(visible_line(name), value) for name, value in pairs if str(value)]
         if not shown:
             return
         if self.width < FIELDS_COLUMNS_MIN:
@@ -115,7 +119,7 @@ class Screen:
     def rows(self, columns: Sequence[str], rows: Iterable[Sequence[Text | str]], *, indent: int = 0) -> None:
         """A table whose last column folds; where there is no room each row takes two lines."""
         cells = [[_clean(cell) for cell in row] for row in rows]
-        if self.narrow:
+        if self.narrow or self._columns_before_last(cells) + indent > self.width // 2:
             for row in cells:
                 self.line(Text("  ").join(cell for cell in row[:-1] if cell.plain), indent=indent)
                 self.line(row[-1], indent=indent + 2)
@@ -130,13 +134,29 @@ class Screen:
         self._console.print(Padding(grid, (0, 0, 0, indent), expand=False))
 
     def block(self, text: str, *, indent: int = 2) -> None:
-        """Text as it is, line by line; a unified diff in its colours."""
-        for line in text.splitlines():
-            self.line(Text(line, style=_style_of_diff(line)), indent=indent)
+        """Text as it is, line by line and further in than anything that is ours; a unified diff in its colours."""
+        for line in text.removesuffix("\n").split("\n"):
+            shown = visible(line).expandtabs(TAB_COLUMNS)
+            self._print_hanging(Text(shown, style=_style_of_diff(line)), max(indent, 1))
 
     def raw(self, text: str) -> None:
-        """Text that will be read by a program or copied: nothing is folded."""
+        """Text of ours, of many lines, that will be read by a program or copied: nothing is folded."""
         self._console.print(Text(visible(text)), soft_wrap=True)
+
+    @staticmethod
+    def _columns_before_last(cells: list[list[Text]]) -> int:
+        """What all columns but the last take; nothing that somebody wrote may leave no room for that one."""
+        widths = [max(cell.cell_len for cell in column) + 2 for column in zip(*cells, strict=True)]
+        return sum(widths[:-1])
+
+    def _print_hanging(self, text: Text, indent: int) -> None:
+        room = max(1, self.width - indent)
+        lines = text.wrap(self._console, room, overflow="fold")
+        if len(lines) > 1:
+            lines = text.wrap(self._console, max(1, room - HANGING_COLUMNS), overflow="fold")
+        for number, line in enumerate(lines):
+            columns = indent + (HANGING_COLUMNS if number else 0)
+            self._console.print(Padding(line, (0, 0, 0, columns), expand=False) if columns else line, soft_wrap=False)
 
     def moment(self, text: str) -> str:
         """A time as people say it: how long ago today, otherwise the local date. `text` is RFC 3339."""
@@ -158,8 +178,8 @@ class Screen:
 def _clean(part: Text | str) -> Text:
     """What others wrote must not steer the reader's terminal. A styled text is ours, or was made from such a part."""
     if isinstance(part, str):
-        return Text(visible(part))
-    cleaned = visible(part.plain)
+        return Text(visible_line(part))
+    cleaned = visible_line(part.plain)
     return part if cleaned == part.plain else Text(cleaned, style=part.style)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from interlock.interfaces.cli.outcome import missing_in_words, sentence_of_run, state_in_words
-from interlock.interfaces.cli.plan import show_plan
+from interlock.interfaces.cli.plan import executed_fields, show_arguments, show_plan
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
 from interlock.interfaces.messages import say
@@ -43,8 +43,10 @@ def show_pending(screen: Screen, runs: list[Record]) -> None:
             f"  {run.text('summary')}",
         )
         expires = run.text("expires_at")
+        plan = run.record("plan")
         screen.fields(
             [
+                *(field for step in plan.records("steps") for field in executed_fields(step)),
                 (say("asked by"), _asker(run)),
                 (say("because"), run.text("reason")),
                 (say("touches"), ", ".join(run.texts("targets"))),
@@ -54,6 +56,7 @@ def show_pending(screen: Screen, runs: list[Record]) -> None:
             ],
             indent=4,
         )
+        show_arguments(screen, plan, indent=4)
 
 
 def show_run(screen: Screen, run: Record, evidence: Record) -> None:
@@ -107,7 +110,7 @@ def show_why(screen: Screen, told: Record) -> None:
     """Sentences, then what to choose from."""
     run = told.record("run")
     screen.line(styled(told.text("state"), sentence_of_run(run)))
-    screen.quiet(run.text("summary"))
+    screen.quiet(run.text("summary"), indent=2)
     screen.blank()
     for sentence in dict.fromkeys(told.texts("why")):
         screen.line("· ", sentence, indent=2)

@@ -104,7 +104,8 @@ def perform(caller: Caller, function: Callable[[Caller], Answer]) -> int:
     except BrokenPipeError:
         raise
     except Exception:  # noqa: BLE001 - a bug of ours is said loudly, in one place
-        write_note(traceback.format_exc())
+        for line in traceback.format_exc().splitlines():
+            write_note(line)
         write_note(say("this is a bug in Interlock; the lines above say where"))
         answer = Answer(status="bug", exit_code=FAILED, data={"error": {"kind": "permanent", "code": "bug"}})
         answer.data = None if caller.table else answer.data

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,18 +14,20 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from interlock.core.errors import Conflict, Invalid, NotFound, Permanent
+from interlock.core.errors import Conflict, InterlockError, Invalid, NotFound, Permanent
 from interlock.interfaces.cli.answer import Answer, write_note
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.complete import complete_run
 from interlock.interfaces.cli.prompt import confirm
 from interlock.interfaces.cli.resident import attach
+from interlock.interfaces.cli.terminal import visible_json
 from interlock.interfaces.cli.verb import verb
 from interlock.interfaces.errors import FAILED, NOTHING_DONE_YET
 from interlock.interfaces.messages import say
 from interlock.settings import Locations, Settings
 
 if TYPE_CHECKING:
+    from interlock.core.model import JsonObject
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
@@ -88,15 +91,14 @@ def verify(caller: Caller, *, since: Since = None) -> Answer:
     params: dict[str, object] = {"since": _read_since(since)} if since is not None else {}
     found = caller.call("audit_verify", params, timeout_seconds=None, patience=say("verifying the log"))
     intact = found.flag("intact") or found.flag("ok")
+    status = "tampered" if not intact else "intact" if found.number("rows") else "empty"
 
     def draw(screen: Screen) -> None:
         from interlock.interfaces.cli.show_audit import show_verification
 
         show_verification(screen, found, intact=intact)
 
-    return Answer(
-        status="intact" if intact else "tampered", data=dict(found.data), exit_code=0 if intact else FAILED, show=draw
-    )
+    return Answer(status=status, data=dict(found.data), exit_code=0 if intact else FAILED, show=draw)
 
 
 @verb(
@@ -112,7 +114,12 @@ def verify(caller: Caller, *, since: Since = None) -> Answer:
 )
 def export(
     caller: Caller,
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help=say("where to write it"))] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help=say("where to write it: a new file, or a folder for one of the usual name")
+        ),
+    ] = None,
     *,
     run: Annotated[int | None, typer.Option(metavar="N", min=1, help=say("only this Run"))] = None,
     since: Since = None,
@@ -136,7 +143,8 @@ def export(
 def receipt(caller: Caller, run: RunNumber) -> Answer:
     """Its rows, with proofs and a checkpoint."""
     found = caller.call("receipt", {"run": run})
-    text = json.dumps(found.data.get("receipt"), indent=1, sort_keys=True, ensure_ascii=False)
+    receipt_json = json.dumps(found.data.get("receipt"), indent=1, sort_keys=True, ensure_ascii=False)
+    text = visible_json(receipt_json)
 
     def write(screen: Screen) -> None:
         screen.raw(text)
@@ -152,7 +160,12 @@ def receipt(caller: Caller, run: RunNumber) -> Answer:
 )
 def backup(
     caller: Caller,
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help=say("where to write it"))] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help=say("where to write it: a new file, or a folder for one of the usual name")
+        ),
+    ] = None,
 ) -> Answer:
     """At one moment, while everything goes on."""
     return _receive(caller, "backup", {}, file, say("making the backup"))
@@ -173,8 +186,6 @@ def restore(
     yes: Annotated[bool, typer.Option("--yes", "-y", help=say("do not ask"))] = False,
 ) -> Answer:
     """Offline, by the account that runs Interlock."""
-    from interlock.bootstrap import restore as restore_installation
-
     if not file.is_file():
         msg = f"there is no file {file}"
         raise NotFound(msg, code="file.missing")
@@ -186,10 +197,9 @@ def restore(
         raise Conflict(msg, code="restore.running", fix="interlock stop")
     if not yes and not (caller.interactive and confirm(say("Restore {file}?", file=file))):
         answer = Answer(status="proposed", exit_code=NOTHING_DONE_YET, warnings=[say("nothing was restored")])
-        answer.next = [f"interlock restore {file} --yes"]
+        answer.next = [f"interlock restore {'--replace ' if replace else ''}{file} --yes"]
         return answer
-    aside = _put_aside(locations, settings) if replace else None
-    manifest = restore_installation(file.absolute(), locations, settings.database_url, settings.database_owner_url)
+    manifest, aside = _restore(file.absolute(), locations, settings, replace=replace)
 
     def write(screen: Screen) -> None:
         screen.line(say("restored {file}", file=file))
@@ -201,6 +211,48 @@ def restore(
         next=["interlock audit verify", "interlock status"],
         show=write,
     )
+
+
+def _restore(
+    archive: Path, locations: Locations, settings: Settings, *, replace: bool
+) -> tuple[JsonObject, Path | None]:
+    """Restore, and with `replace` put what is there aside; when the restore fails, it is put back.
+
+    Nothing is moved before the whole archive has been unpacked once and found sound.
+    """
+    from interlock.bootstrap import restore
+    from interlock.engine.backup import verify_backup
+
+    aside = None
+    if replace and locations.state_folder.exists():
+        verify_backup(archive, locations.state_folder.parent)
+        aside = _put_aside(locations, settings)
+    try:
+        return restore(archive, locations, settings.database_url, settings.database_owner_url), aside
+    except BaseException:
+        if aside is not None:
+            _put_back(aside, locations, settings)
+        raise
+
+
+def _put_back(aside: Path, locations: Locations, settings: Settings) -> None:
+    """Undo `_put_aside`: what the failed restore left goes, and what was there stands where it stood.
+
+    Raises: Permanent when that fails as well; the message says where the old state lies.
+    """
+    from interlock.bootstrap import remove_database
+
+    try:
+        if settings.database_url is None:
+            remove_database(locations)
+        if locations.state_folder.exists():
+            shutil.rmtree(locations.state_folder)
+        aside.rename(locations.state_folder)
+    except (OSError, InterlockError) as error:
+        msg = f"the restore failed, and what was there before lies unharmed in {aside}: {error}"
+        fix = f"move it back: rm -r {locations.state_folder}; mv {aside} {locations.state_folder}"
+        raise Permanent(msg, code="restore.put_back", fix=fix) from error
+    write_note(say("the restore failed; what was there before is back in {folder}", folder=locations.state_folder))
 
 
 def _put_aside(locations: Locations, settings: Settings) -> Path | None:
@@ -217,7 +269,11 @@ def _put_aside(locations: Locations, settings: Settings) -> Path | None:
     if aside is None:
         msg = f"there are too many folders beside {state_folder} already"
         raise Conflict(msg, code="restore.aside", fix="remove those that nobody needs")
-    return state_folder.rename(aside)
+    try:
+        return state_folder.rename(aside)
+    except OSError as error:
+        msg = f"{state_folder} cannot be put aside: {error.strerror or error}"
+        raise Permanent(msg, code="restore.aside", fix=f"let this account write {state_folder.parent}") from error
 
 
 def _read_since(file: Path) -> str:
@@ -237,7 +293,10 @@ def _read_since(file: Path) -> str:
 
 def _receive(caller: Caller, method: str, params: dict[str, object], file: Path | None, patience: str) -> Answer:
     """Write an archive that is sent in pieces: 0600, complete or not at all."""
-    folder = (file.parent if file is not None else Path.cwd()).absolute()
+    named = None if file is None or file.is_dir() else file.absolute()
+    folder = (named.parent if named is not None else file or Path.cwd()).absolute()
+    if named is not None:
+        _require_free(named)
     part = folder / f".interlock-{os.getpid()}.part"
     with ExitStack() as undo:
         try:
@@ -250,10 +309,8 @@ def _receive(caller: Caller, method: str, params: dict[str, object], file: Path 
             result = caller.call(method, params, on_progress=_into(body), timeout_seconds=None, patience=patience)
             body.flush()
             os.fsync(body.fileno())
-        path = (file or folder / Path(result.text("name")).name).absolute()
-        if file is None and path.exists():
-            msg = f"{path} exists"
-            raise Conflict(msg, code="file.exists", fix="name another FILE")
+        path = named or folder / Path(result.text("name")).name
+        _require_free(path)
         if part.stat().st_size != result.number("bytes"):
             msg = f"{part.stat().st_size} bytes came, and {result.number('bytes')} were announced"
             raise Permanent(msg, code="transfer.size", fix="ask again")
@@ -265,6 +322,13 @@ def _receive(caller: Caller, method: str, params: dict[str, object], file: Path 
         screen.quiet(f"{result.number('bytes'):,} bytes, sha256 {result.text('sha256')}")
 
     return Answer(data={**result.data, "path": str(path)}, show=write)
+
+
+def _require_free(path: Path) -> None:
+    """Raise Conflict where a file, a device or a link of that name is: nothing is written over."""
+    if os.path.lexists(path):
+        msg = f"{path} exists"
+        raise Conflict(msg, code="file.exists", fix="name another FILE, or remove that one")
 
 
 def _into(body: IO[bytes]) -> Callable[[dict[str, object]], None]:
