@@ -119,7 +119,10 @@ async def verify(connection: Connection, key: VerifierKey, since: Witness | None
         findings=tuple(findings.kept),
         findings_count=findings.count,
         since=None if since is None else since.checkpoint,
-        limits=(LIMIT_UNSEALED, LIMIT_WITHOUT_SINCE if since is None else LIMIT_WITH_SINCE),
+        limits=(
+            *((LIMIT_UNSEALED,) if unsealed else ()),
+            LIMIT_WITHOUT_SINCE if since is None else LIMIT_WITH_SINCE,
+        ),
     )
 
 

@@ -7,13 +7,14 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from interlock.core.errors import Invalid
+from interlock.core.errors import Invalid, Permanent
 from interlock.core.model import JsonObject
 from interlock.lib.clock import rfc3339
 
@@ -95,6 +96,19 @@ def unpack_backup(archive: Path, folder: Path) -> JsonObject:
             msg = f"{name} in {archive} is not what was saved"
             raise Invalid(msg, code="backup.damaged", fix="use another copy of it")
     return manifest
+
+
+def verify_backup(archive: Path, folder: Path) -> JsonObject:
+    """Unpack and compare the whole archive in a place of its own below `folder`, and keep nothing of it.
+
+    Returns: the manifest. Raises: as `unpack_backup`; Permanent when there is no room to unpack it.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=".interlock-verify-", dir=folder) as place:
+            return unpack_backup(archive, Path(place))
+    except OSError as error:
+        msg = f"the backup cannot be unpacked below {folder} to verify it: {error.strerror or error}"
+        raise Permanent(msg, code="backup.unpack", fix="make room there, or let this account write there") from error
 
 
 def _read_manifest(path: Path, archive: Path) -> JsonObject:

@@ -9,7 +9,9 @@ from interlock.interfaces.messages import say
 
 def show_verification(screen: Screen, found: Record, *, intact: bool) -> None:
     """The verdict first."""
-    if intact:
+    if intact and not found.number("rows"):
+        screen.line(say("nothing recorded yet"))
+    elif intact:
         rows = f"{found.number('rows'):,}"
         screen.line(styled("ok", say("intact")), "  ", say("{rows} rows", rows=rows))
     else:
