@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,77 @@ def test_a_wrapper_is_refused_and_the_answer_says_what_to_use(shop: Shop, argv: 
         shop.plan(*argv)
     assert caught.value.code == "command.refused"
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("program", ["/bin/bash", "/usr/bin/env", "/proc/self/exe"])
+def test_a_wrapper_is_refused_under_any_name_that_leads_to_it(shop: Shop, program: str) -> None:
+    (shop.folder / "report-tool").symlink_to(program)
+    for name in (str(shop.folder / "report-tool"), "./report-tool", program):
+        with pytest.raises(Denied) as caught:
+            shop.plan(name, "x")
+        assert caught.value.code == "command.refused"
+
+
+def test_a_known_program_is_asked_by_its_own_name(shop: Shop) -> None:
+    (shop.folder / "report-tool").symlink_to("/bin/cat")
+    with pytest.raises(Denied) as caught:
+        shop.plan("./report-tool", "/etc/shadow")
+    assert caught.value.fix == "ask for cat by its own name"
+    assert shop.plan("cat", "--unheard-of").opaque
+
+
+def test_what_is_no_plain_file_is_never_opened_as_a_program(shop: Shop) -> None:
+    fifo = shop.folder / "pipe"
+    os.mkfifo(fifo, 0o755)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(shop.folder / "door"))
+        for path in (str(fifo), str(shop.folder / "door"), "/dev/zero", "/dev/tty", str(shop.folder)):
+            with pytest.raises(Invalid) as caught:
+                shop.plan(path)
+            assert caught.value.code == "program.not_a_file", path
+
+
+def test_a_file_that_says_it_is_empty_is_read_only_so_far(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interlock.commands.actions.SCRIPT_BYTES_MAX", 10)
+    with pytest.raises(Invalid) as caught:
+        shop.plan(str(shop.script()))
+    assert caught.value.code == "program.size"
+
+
+@pytest.mark.parametrize(("name", "mode", "code"), [(".env", 0o755, "program.secret"), ("pin", 0o644, "")])
+def test_no_digest_of_a_secret_is_told(shop: Shop, name: str, mode: int, code: str) -> None:
+    path = shop.folder / name
+    path.write_text("1234")
+    path.chmod(mode)
+    with pytest.raises((Denied, Invalid)) as caught:
+        shop.plan(str(path))
+    assert caught.value.code == (code or "program.not_executable")
+
+
+class Fails(NeverRuns):
+    """A context in which every program fails and says why in its last line."""
+
+    def execute(self, spec: ProcessSpec) -> ProcessResult:
+        return ProcessResult(
+            exit_code=1,
+            signal=None,
+            timed_out=False,
+            output_bytes=9,
+            truncated=False,
+            output_sha256="0" * 64,
+            tail="one\nprecious\n",
+            duration_seconds=0.1,
+        )
+
+
+@pytest.mark.parametrize(
+    ("argv", "summary"),
+    [(("cat", "logs/app.log"), "exit 1"), (("ls", "-l", "logs"), "exit 1: precious")],
+)
+def test_the_last_line_is_kept_only_of_what_discloses_nothing(shop: Shop, argv: tuple[str, ...], summary: str) -> None:
+    (step,) = shop.plan(*argv).steps
+    result = shop.exec.perform(step, Fails(shop.folder))
+    assert (result.ok, result.summary) == (False, summary)
 
 
 def test_the_operators_settings_reach_the_program_and_no_plan(shop: Shop) -> None:

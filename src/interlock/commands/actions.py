@@ -7,7 +7,7 @@ import os
 import posixpath
 import stat
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
 from pydantic import Field, JsonValue
 
@@ -27,7 +27,7 @@ from interlock.commands.model import Operation, Probe, Refused, Unknown
 from interlock.commands.probe import holds
 from interlock.commands.schema import program_of
 from interlock.core.action import Action, Ports, StepResult
-from interlock.core.errors import Conflict, Denied, Invalid, NotFound, Permanent, Stale
+from interlock.core.errors import Conflict, Denied, Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import ProcessResult, ProcessSpec, ProgramContext, StepContext
@@ -36,6 +36,7 @@ ARGUMENTS_MAX = 256
 TIMEOUT_SECONDS_MAX = 24 * 3600.0
 UNKNOWN_SECONDS = 600.0
 SCRIPT_BYTES_MAX = 1024 * 1024 * 1024
+READ_BYTES = 1024 * 1024
 SEARCH_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 STARTED_WITH = ("binary", "argv", "folder", "environment", "program", "context", "sha256")
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -102,10 +103,9 @@ class CommandExec(Action):
         library = self.library()
         answer = library.match(args.argv)
         if isinstance(answer, Refused):
-            msg = f"{answer.program} is never run through the door: {answer.why}"
-            raise Denied(msg, code="command.refused", fix=answer.instead)
+            raise _refusal(answer)
         if isinstance(answer, Unknown):
-            return self._unknown_facts(args, answer)
+            return self._unknown_facts(args, answer, library)
         surroundings = Surroundings(self.ports.project(), self.ports.resolvers, library)
         placed = surroundings.place(answer, args.folder)
         facts = _facts_of(placed)
@@ -131,7 +131,7 @@ class CommandExec(Action):
             return {"why": "its undo is not a known command"}
         return {"placed": _facts_of(surroundings.place(back, folder))}
 
-    def _unknown_facts(self, args: ExecArgs, answer: Unknown) -> JsonObject:
+    def _unknown_facts(self, args: ExecArgs, answer: Unknown, library: Library) -> JsonObject:
         """An opaque program is pinned by what its file holds now, so that an approval is for that and nothing else."""
         project = self.ports.project()
         name = args.argv[0]
@@ -141,6 +141,13 @@ class CommandExec(Action):
         else:
             candidates = tuple(f"{place}/{name}" for place in SEARCH_FOLDERS)
             binary = str(resolve_binary(name, candidates, owners=frozenset({0, os.geteuid()})))
+        disguise = library.refuse_disguise(name, binary)
+        if disguise is not None:
+            raise _refusal(disguise)
+        if library.classify_path(binary) == "secret":
+            # Its digest would let what it holds be guessed.
+            msg = f"{binary} holds secrets; it is no program"
+            raise Denied(msg, code="program.secret", fix="name a program")
         context = project.contexts.get(name, ProgramContext())
         return {
             "unknown": {"why": answer.why, "nearest": list(answer.nearest)},
@@ -405,7 +412,9 @@ def _result(step: Step, result: ProcessResult) -> StepResult:
         raise Permanent(msg, code="step.timed_out")
     if result.signal is not None:
         return StepResult(ok=False, summary=f"it was ended by signal {result.signal}", data=data)
-    last = result.tail.strip().splitlines()[-1][:200] if result.exit_code and result.tail.strip() else ""
+    # The summary is kept for ever and shown to everybody who may see the Run; its output is neither.
+    tells = result.exit_code and step.discloses == "nothing" and result.tail.strip()
+    last = result.tail.strip().splitlines()[-1][:200] if tells else ""
     summary = f"exit {result.exit_code}" + (f": {last}" if last else "")
     return StepResult(ok=result.exit_code == 0, summary=summary, data=data)
 
@@ -418,16 +427,53 @@ def _binary_of(library: Library, probe: Probe) -> str:
     return str(resolve_binary(answer.program, answer.path_candidates, owners=frozenset({0, os.geteuid()})))
 
 
+def _refusal(answer: Refused) -> Denied:
+    msg = f"{answer.program} is never run through the door: {answer.why}"
+    return Denied(msg, code="command.refused", fix=answer.instead)
+
+
 def _sha256_of(path: str) -> str:
+    """The digest of a program's file.
+
+    Raises: Invalid (no plain file, none that can be executed, too large), NotFound, Denied (unreadable), Transient.
+    """
     try:
-        with Path(path).open("rb") as file:
-            if os.fstat(file.fileno()).st_size > SCRIPT_BYTES_MAX:
-                msg = f"{path} is larger than {SCRIPT_BYTES_MAX:,} bytes"
-                raise Invalid(msg, code="program.size", fix="use a program whose file can be pinned")
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+        # Only a plain file is opened to be read: a FIFO would wait for ever, and some devices act when they are opened.
+        place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _require_program(path, os.fstat(place))
+            descriptor = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        finally:
+            os.close(place)
+        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor has no path
+            return _digest_of(path, file)
+    except (FileNotFoundError, NotADirectoryError):
         msg = f"there is no {path}"
         raise NotFound(msg, code="program.absent", fix="check the name and the path") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except PermissionError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise Denied(msg, code="program.unreadable", fix=f"let the account that runs Interlock read {path}") from error
+    except OSError as error:
+        msg = f"{path} could not be read: {error.strerror}"
+        raise Transient(msg, code="program.unread", effect_sent=False) from error
+
+
+def _require_program(path: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        msg = f"{path} is not a file that holds a program"
+        raise Invalid(msg, code="program.not_a_file", fix="name the program's file")
+    if not found.st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH):
+        msg = f"{path} is not a program: nobody may execute it"
+        raise Invalid(msg, code="program.not_executable", fix=f"chmod u+x {path}, if it is one")
+
+
+def _digest_of(path: str, file: IO[bytes]) -> str:
+    """What was really read is counted: a file can grow, and some say that they are empty."""
+    digest, left = hashlib.sha256(), SCRIPT_BYTES_MAX
+    while part := file.read(min(READ_BYTES, left + 1)):
+        left -= len(part)
+        if left < 0:
+            msg = f"{path} is larger than {SCRIPT_BYTES_MAX:,} bytes"
+            raise Invalid(msg, code="program.size", fix="use a program whose file can be pinned")
+        digest.update(part)
+    return digest.hexdigest()

@@ -123,6 +123,22 @@ class Library:
             return _about(known, asked[1], candidates, program.environment)
         return answer
 
+    def refuse_disguise(self, asked: str, real_path: str) -> Refused | None:
+        """Why a program asked for as `asked` must not run when its name leads to `real_path`; None when it may.
+
+        A link does not make another program of it: what is refused by its name is refused by any, and what is known is
+        asked by the name it is known by.
+        """
+        base = real_path.rsplit("/", 1)[-1]
+        wrapper = self._wrapper(base)
+        if wrapper is not None:
+            return Refused(program=base, why=wrapper.why, instead=wrapper.instead)
+        known = self._by_path.get(real_path)
+        if known is None or asked.rsplit("/", 1)[-1] in (known, base):
+            return None
+        why = f"{asked} is {real_path}, which is known as {known}"
+        return Refused(program=asked, why=why, instead=f"ask for {known} by its own name")
+
     def classify_path(self, real_path: str) -> PathClass:
         """How a resolved path may be read: `open` to everybody, `secret` to nobody at once, `rooted` in the roots."""
         if self._secret.match(real_path):
