@@ -101,6 +101,12 @@ def test_an_account_that_nobody_declared_gets_nothing_at_all(machine: Machine) -
     assert machine.ann.call("view", name="runs", args={})["result"] == runs
 
 
+def test_an_account_that_nobody_declared_is_refused_before_it_asks(machine: Machine) -> None:
+    refusal, *_ = machine.unknown.ask({})
+    assert (refusal["id"], code_of(refusal)) == (None, "actor.unknown")
+    assert code_of(machine.ann.ask({})[0]) == "protocol.request"
+
+
 def test_an_agents_account_is_that_agent_whatever_it_says(machine: Machine) -> None:
     for name in ("ann", "bob", "helper", "root", "somebody"):
         assert code_of(machine.agent.call("hello", name)) == "actor.as"

@@ -12,6 +12,7 @@ from interlock.core.model import JsonObject
 from interlock.core.project import Project
 from interlock.engine.policy_load import PolicySet
 
+PROJECT_FILE = "interlock.yaml"
 DISK_BYTES_MIN = 512 * 1024 * 1024
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -44,6 +45,22 @@ def inspect_project(project: Project) -> Iterable[JsonObject]:
                 yield finding(
                     "warning", "roots", f"the {kind} root {root} does not exist", f"mkdir -p {root}, or remove it"
                 )
+            elif Path(project.folder, root).stat().st_mode & stat.S_IWOTH:
+                yield finding(
+                    "warning",
+                    "roots",
+                    f"every account may write in the {kind} root {root}, past the door",
+                    f"chmod o-w {root}",
+                )
+    with_environment = sorted(name for name, context in project.contexts.items() if context.environment)
+    file = Path(project.folder, PROJECT_FILE)
+    if with_environment and file.exists() and file.stat().st_mode & stat.S_IROTH:
+        yield finding(
+            "warning",
+            "contexts",
+            f"every account may read {file}, and contexts.{with_environment[0]}.environment in it may hold secrets",
+            f"chmod o-r {file}",
+        )
 
 
 def inspect_policies(found: PolicySet | InterlockError, in_force: PolicySet) -> Iterable[JsonObject]:

@@ -133,6 +133,7 @@ def _person_says_yes(caller: Caller, proposal: Record) -> bool:
     screen = Terminal(sys.stderr, colour=not caller.settings.no_color)
     show_plan(screen, proposal)
     screen.blank()
+    caller.close()  # a person may think for longer than the door keeps an idle line
     return confirm(say("Do it?"))
 
 
@@ -168,6 +169,7 @@ def _second_confirmation(caller: Caller, stream: RunStream, run: Record, *, wait
     only_own = missing and not any(requirement.number("approvals") for requirement in missing)
     if run.text("state") != "waiting" or not only_own or not caller.interactive or caller.acting_as is not None:
         return run
+    caller.close()
     if not confirm_high_risk(run):
         return run
     params: dict[str, object] = {"run": run.number("number"), "verdict": True, "digest": run.text("digest")}

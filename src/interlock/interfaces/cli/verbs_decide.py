@@ -166,6 +166,7 @@ def _ask(caller: Caller, run: Record) -> Answer | None:
         screen.quiet(say("because: {reason}", reason=run.text("reason")))
     show_plan(screen, run)
     screen.blank()
+    caller.close()  # a person may think for longer than the door keeps an idle line
     own = [missing for missing in run.records("missing") if missing.number("confirmations")]
     high = run.text("risk") == "high" and own
     if confirm_high_risk(run) if high else person_confirms(say("Approve it?")):

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import pwd
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import structlog
 
 from interlock.bootstrap import Installation
 from interlock.core.actor import Actor
-from interlock.core.errors import InterlockError, Invalid, Permanent, Transient
+from interlock.core.errors import Denied, InterlockError, Invalid, Permanent, Transient
 from interlock.engine.actors import actor_of_account, as_agent
 from interlock.engine.cancellation import cancel_all
 from interlock.interfaces.local.methods import Call, Methods
 from interlock.interfaces.local.protocol import (
-    FRAME_BYTES_MAX,
     PeerCredentials,
     decode_frame,
     encode_frame,
@@ -26,10 +25,72 @@ from interlock.interfaces.local.protocol import (
 
 log = structlog.get_logger()
 
-CONNECTIONS_MAX = 400
-CONNECTIONS_PER_ACCOUNT_MAX = 100
+CONNECTIONS_MAX = 200
+CONNECTIONS_OF_OPERATOR = 16
+"""How many more are served of root and of the account that runs Interlock, when all others together are too many."""
+
+CONNECTIONS_PER_ACCOUNT_MAX = 32
+REQUEST_BYTES_MAX = 4 * 1024 * 1024
+"""Of one line from a client; arguments are at most 2 MiB. What is read ahead is at most twice that."""
+
+LINE_SECONDS_MAX = 30.0
+IDLE_SECONDS_MAX = 600.0
+LINGER_SECONDS = 1.0
+LINGERING_MAX = 16
 IDENTIFIER_CHARACTERS_MAX = 100
 REQUEST_FIELDS = frozenset({"id", "method", "params", "as"})
+
+
+class Places:
+    """Who is served at once: one account alone cannot close the door to others, nor all together to the operator."""
+
+    def __init__(self, own_uid: int) -> None:
+        self._operators = frozenset({own_uid, 0})
+        self._of_account: Counter[int] = Counter()
+
+    @contextmanager
+    def taken(self, uid: int) -> Iterator[None]:
+        """A place for one connection. Raises Transient when there is none."""
+        most = CONNECTIONS_MAX + (CONNECTIONS_OF_OPERATOR if uid in self._operators else 0)
+        if self._of_account[uid] >= CONNECTIONS_PER_ACCOUNT_MAX:
+            msg = f"{CONNECTIONS_PER_ACCOUNT_MAX} clients of this account are connected, which is all that are served"
+        elif self._of_account.total() >= most:
+            msg = f"{CONNECTIONS_MAX} clients are connected, which is all that are served at once"
+        else:
+            self._of_account[uid] += 1
+            try:
+                yield
+            finally:
+                self._of_account[uid] -= 1
+                if not self._of_account[uid]:
+                    del self._of_account[uid]
+            return
+        raise Transient(msg, code="door.busy", fix="ask again when some of them have hung up", effect_sent=False)
+
+
+async def read_line(
+    reader: asyncio.StreamReader, *, idle_seconds: float = IDLE_SECONDS_MAX, line_seconds: float = LINE_SECONDS_MAX
+) -> bytes:
+    """The next line with its end; what came before the other end closed, which may be nothing.
+
+    Raises:
+        Transient: No line began in `idle_seconds`, or one that began had no end after `line_seconds`.
+        ValueError: The line is longer than the reader's limit.
+    """
+    try:
+        async with asyncio.timeout(idle_seconds):
+            first = await reader.read(1)
+    except TimeoutError as error:
+        msg = f"nothing was asked for {idle_seconds:g} s; the door hung up"
+        raise Transient(msg, code="door.idle", fix="ask again", effect_sent=False) from error
+    if first in {b"", b"\n"}:
+        return first
+    try:
+        async with asyncio.timeout(line_seconds):
+            return first + await reader.readline()
+    except TimeoutError as error:
+        msg = f"a request had no end after {line_seconds:g} s; the door hung up"
+        raise Transient(msg, code="door.slow", fix="send each request at once", effect_sent=False) from error
 
 
 class LocalServer:
@@ -40,7 +101,8 @@ class LocalServer:
         self._own_uid = own_uid
         self._methods = Methods(installation, own_uid)
         self._connections: set[asyncio.Task[None]] = set()
-        self._of_account: Counter[int] = Counter()
+        self._places = Places(own_uid)
+        self._lingering = 0
 
     @property
     def asked_to_stop(self) -> asyncio.Event:
@@ -48,43 +110,55 @@ class LocalServer:
         return self._methods.asked_to_stop
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until the other end closes it."""
+        """One connection, until either end closes it."""
         task = asyncio.current_task()
         if task is not None:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
         peer = peer_credentials(writer.get_extra_info("socket"))
-        self._of_account[peer.uid] += 1
         try:
-            self._require_place(peer)
-            while line := await reader.readline():
-                await self._request(line, peer, reader, writer)
-        except Transient as error:
-            await _send(writer, {"id": None, "error": error.to_json()})
+            refused = await self._serve(peer, reader, writer)
+            if refused is not None:
+                await _send(writer, {"id": None, "error": refused.to_json()})
+                await self._linger(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             log.debug("client.gone")
         except asyncio.CancelledError:
             # `close` ends this task, which nobody awaits; until Python 3.12 asyncio takes its cancellation for a fault.
             log.debug("client.left_behind")
-        except ValueError:
-            # The stream's own limit: a line without an end.
-            too_long = Invalid(f"a message is over {FRAME_BYTES_MAX:,} bytes", code="protocol.size")
-            await _send(writer, {"id": None, "error": too_long.to_json()})
         finally:
-            self._of_account[peer.uid] -= 1
             writer.close()
 
-    def _require_place(self, peer: PeerCredentials) -> None:
-        """One account alone cannot close the door to others, nor all together to the operator. Raises Transient."""
-        of_account = self._of_account[peer.uid]
-        operator = peer.uid in (self._own_uid, 0)
-        if of_account > CONNECTIONS_PER_ACCOUNT_MAX:
-            msg = f"{CONNECTIONS_PER_ACCOUNT_MAX} clients of this account are connected, which is all that are served"
-        elif len(self._connections) > CONNECTIONS_MAX and not operator:
-            msg = f"{CONNECTIONS_MAX} clients are connected, which is all that are served at once"
-        else:
+    async def _serve(
+        self, peer: PeerCredentials, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> InterlockError | None:
+        """Answer one request after another; returns why the door hung up, if it was not the client who did."""
+        try:
+            with self._places.taken(peer.uid):
+                self._actor(peer, None)
+                while line := await read_line(reader):
+                    await self._request(line, peer, reader, writer)
+        except (Denied, Transient) as error:
+            return error
+        except ValueError:
+            # The stream's own limit: a line without an end.
+            msg = f"a request is over {REQUEST_BYTES_MAX:,} bytes"
+            return Invalid(msg, code="protocol.size", fix="put large content into a file and name the file")
+        return None
+
+    async def _linger(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let whoever is refused while he still sends read why, for a moment; what he sends is thrown away."""
+        if self._lingering >= LINGERING_MAX:
             return
-        raise Transient(msg, code="door.busy", fix="ask again when some of them have hung up", effect_sent=False)
+        self._lingering += 1
+        try:
+            writer.write_eof()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    while await reader.read(64 * 1024):
+                        pass
+        finally:
+            self._lingering -= 1
 
     async def _request(
         self, line: bytes, peer: PeerCredentials, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -138,7 +212,7 @@ async def local_server(installation: Installation, own_uid: int) -> AsyncIterato
     server = LocalServer(installation, own_uid)
     path = installation.locations.door_socket
     path.unlink(missing_ok=True)
-    listener = await asyncio.start_unix_server(server.answer, path, limit=FRAME_BYTES_MAX)
+    listener = await asyncio.start_unix_server(server.answer, path, limit=REQUEST_BYTES_MAX)
     path.chmod(0o666 if installation.locations.shared else 0o600)
     try:
         yield server.asked_to_stop
