@@ -290,14 +290,54 @@ def test_a_pinned_script_that_nobody_else_can_change_knows_where_it_lies(tmp_pat
     assert said.decode().splitlines() == [str(tmp_path), "nightly"]
 
 
-def test_a_pinned_script_in_a_folder_of_others_runs_through_what_was_hashed(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    script = tmp_path / "report"
-    script.write_text('#!/bin/sh\nreadlink "$0"\necho "$1"\n')
-    script.chmod(0o755)
-    digest = hashlib.sha256(script.read_bytes()).hexdigest()
-    said = output_of(spec(str(script), "report", "nightly", sha256=digest))
-    assert said.decode().splitlines() == [str(script), "nightly"]
+def in_reach_of_others(folder: Path, text: bytes, mode: int = 0o755) -> ProcessSpec:
+    """A pinned program in a folder that others may write."""
+    folder.chmod(0o777)
+    program = folder / "report"
+    program.write_bytes(text)
+    program.chmod(mode)
+    return spec(str(program), "report", "nightly", sha256=hashlib.sha256(text).hexdigest())
+
+
+def test_a_pinned_script_in_a_folder_of_others_runs_as_a_sealed_copy(tmp_path: Path) -> None:
+    text = b'#!/bin/sh\nreadlink "$0"\n(echo more >> "$0") 2>/dev/null || echo sealed\necho "$1"\n'
+    said = output_of(in_reach_of_others(tmp_path, text))
+    assert said.decode().splitlines() == ["/memfd:interlock (deleted)", "sealed", "nightly"]
+
+
+@pytest.mark.parametrize("above", [False, True], ids=["folder", "folder above it"])
+def test_a_pinned_script_that_is_rewritten_while_it_runs_goes_on_as_it_was(tmp_path: Path, *, above: bool) -> None:
+    """More than a shell reads at once, so that it comes to the rest after the change."""
+    folder = tmp_path / "deeper" if above else tmp_path
+    folder.mkdir(exist_ok=True)
+    wait = f"echo up\nwhile [ ! -e {tmp_path}/go ]; do sleep 0.01; done\n"
+    head, padding = f"#!/bin/sh\n{wait}", "#" * 100_000
+    program = in_reach_of_others(folder, f"{head}{padding}\necho as it was\n".encode())
+    if above:
+        folder.chmod(0o755)
+        tmp_path.chmod(0o777)
+    pieces = bytearray()
+    with ThreadPoolExecutor(1) as pool:
+        process = GuardedProcess.start(program, TOKEN)
+        ended = pool.submit(process.go, boot_seconds() + 60, pieces.extend)
+        until(lambda: b"up\n" in pieces or ended.done())
+        with Path(program.path).open("r+b") as file:
+            file.write(f"{head}{padding}\necho rewritten\n".encode())
+            file.truncate()
+        (tmp_path / "go").touch()
+        assert ended.result(10).exit_code == 0
+    assert bytes(pieces) == b"up\nas it was\n"
+
+
+def test_a_pinned_binary_in_a_folder_of_others_runs_as_a_copy_and_inherits_no_other_descriptor(tmp_path: Path) -> None:
+    program = in_reach_of_others(tmp_path, Path("/bin/ls").read_bytes())
+    said = output_of(program.model_copy(update={"argv": ("ls", "/proc/self/fd")}))
+    assert said.split() == [b"0", b"1", b"2", b"3"]
+
+
+def test_a_copy_gives_no_right_to_execute_that_the_file_does_not_give(tmp_path: Path) -> None:
+    with pytest.raises(Permanent):
+        run(in_reach_of_others(tmp_path, b"#!/bin/sh\n", mode=0o644))
 
 
 def test_a_pinned_python_script_finds_modules_beside_itself(tmp_path: Path) -> None:

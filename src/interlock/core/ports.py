@@ -24,8 +24,8 @@ class ProcessSpec(Frozen):
     timeout_seconds: float = 60.0
     output_bytes_max: int = OUTPUT_BYTES_MAX
     sha256: str | None = None
-    """When given, the file at `path` must have this digest at the moment of exec; the very descriptor that was
-    hashed is executed."""
+    """When given, the file at `path` must have this digest at the moment of exec; exactly what was hashed is executed.
+    When others could change that file, that is a copy in memory: a script then cannot tell from `$0` where it lies."""
 
 
 class ProcessResult(Frozen):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 from interlock.engine.process_tree import boot_seconds, write_bytes
+from interlock.lib.reach import why_replaceable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +19,13 @@ else:
 EFFECT_BYTES_MAX = 16 * 1024 * 1024
 HEADER_FIELDS = 5
 FILE_TYPE_MASK, PLAIN_FILE = 0o170000, 0o100000  # inode(7); `stat` has names for them and takes a while to load
-GROUP_OR_OTHERS_WRITE = 0o022
+READ_BYTES = 1024 * 1024
+COPIED_BYTES_MAX = 256 * 1024 * 1024
+"""Of a pinned program that others could change: it is copied into memory before it is executed."""
+
+# memfd_create(2), fcntl(2): Python's names for these load with `fcntl`, or not at all before 3.13.
+MEMFD_CLOEXEC, MEMFD_ALLOW_SEALING, MEMFD_EXEC = 0x1, 0x2, 0x10
+ALL_SEALS = 0x1 | 0x2 | 0x4 | 0x8  # SEAL, SHRINK, GROW, WRITE
 CLONE3_NUMBER = 435  # of the system call, on every architecture that Python is built for
 CLONE_INTO_CGROUP = 0x200000000
 
@@ -107,26 +115,76 @@ class Refusal(Exception):
         self.number = number
 
 
-def open_pinned(path: bytes, sha256: str) -> tuple[int, os.stat_result]:
-    """Open a program and hash what the descriptor holds; that descriptor is what will be executed.
+def open_plain(path: bytes) -> tuple[int, os.stat_result]:
+    """Open a program's file to read it.
+
+    Raises:
+        Refusal: `irregular` when it is not a plain file.
+        OSError: it cannot be read.
+    """
+    # First without opening it in earnest: a FIFO would wait for a writer, and some devices act when they are opened.
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = os.fstat(place)
+        if found.st_mode & FILE_TYPE_MASK != PLAIN_FILE:
+            raise Refusal(IRREGULAR)
+        return os.open(b"/proc/self/fd/%d" % place, os.O_RDONLY | os.O_CLOEXEC), found
+    finally:
+        os.close(place)
+
+
+def open_pinned(path: bytes, sha256: str, copy: int | None = None) -> tuple[int, os.stat_result]:
+    """Open a program and hash what the descriptor holds, with `copy` given: what was written to that one.
 
     Raises:
         Refusal: `digest` when the content is another, `irregular` when it is not a plain file.
-        OSError: it cannot be read.
+        OSError: it cannot be read, cannot be executed, or is too large to be copied.
     """
     import hashlib  # noqa: PLC0415  2 ms that only pinned programs need
 
-    # O_NONBLOCK: a FIFO at that path must not make us wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    found = os.fstat(descriptor)
-    if found.st_mode & FILE_TYPE_MASK != PLAIN_FILE:
-        raise Refusal(IRREGULAR)
-    digest = hashlib.sha256()
-    while part := os.read(descriptor, 1024 * 1024):
+    descriptor, found = open_plain(path)
+    digest, copied = hashlib.sha256(), 0
+    while part := os.read(descriptor, READ_BYTES):
         digest.update(part)
+        copied += len(part)
+        if copy is not None:
+            if copied > COPIED_BYTES_MAX:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            write_all(copy, part)
     if digest.hexdigest() != sha256:
         raise Refusal(DIGEST)
     return descriptor, found
+
+
+def sealed_copy(path: bytes, sha256: str) -> int:
+    """A descriptor of a file in memory that holds the pinned program and that nobody can change any more.
+
+    A shell reads its script while it runs, from the very file: whoever may write that file would write its next line.
+
+    Raises:
+        Refusal, OSError: as `open_pinned`.
+    """
+    # A copy has the right to be executed even when the file has not, or lies where nothing may be executed.
+    if not os.access(path, os.X_OK, effective_ids=True):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    flags = MEMFD_CLOEXEC | MEMFD_ALLOW_SEALING
+    name = "interlock"
+    try:
+        copy = os.memfd_create(name, flags | MEMFD_EXEC)
+    except OSError:  # a kernel before 6.3 does not know that flag, and needs none
+        copy = os.memfd_create(name, flags)
+    os.close(open_pinned(path, sha256, copy)[0])
+    import fcntl  # noqa: PLC0415  only these programs need it
+
+    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, ALL_SEALS)
+    return copy
+
+
+def write_all(descriptor: int, part: bytes) -> None:
+    """Write every byte. Raises OSError."""
+    view = memoryview(part)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def changed_since(descriptor: int, found: os.stat_result) -> bool:
@@ -139,16 +197,9 @@ def changed_since(descriptor: int, found: os.stat_result) -> bool:
     )
 
 
-def is_out_of_reach(path: bytes, found: os.stat_result) -> bool:
-    """Whether `path` is the file that was hashed, and only root and this account could put another in its place."""
-    named = os.lstat(path)
-    folder = os.stat(os.path.dirname(path) or b"/")  # noqa: PTH116, PTH120  the guard does without pathlib
-    owners = {0, os.geteuid()}
-    return (
-        (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino)
-        and {found.st_uid, folder.st_uid} <= owners
-        and not (found.st_mode | folder.st_mode) & GROUP_OR_OTHERS_WRITE
-    )
+def is_out_of_reach(path: bytes) -> bool:
+    """Whether only root and this account could change what lies at `path`, or put another file there."""
+    return why_replaceable(os.fsdecode(path), frozenset({0, os.geteuid()})) is None
 
 
 def reset_signals() -> None:
@@ -185,10 +236,11 @@ def fork_into(cgroup: str | None) -> int:
 def become_effect(effect: Effect, deadline: float, guard_pipe: int) -> NoReturn:
     """Replace this process by the effect.
 
-    A pinned binary is executed through its descriptor, which exec closes. A pinned script that nobody but root and this
-    account could change is executed by its path, because scripts ask `dirname "$0"` where they lie. Any other script
-    is executed through its descriptor, which must stay open: its interpreter reads it as /dev/fd/N, so it sees one
-    descriptor more than 0, 1 and 2, read-only, on itself.
+    A pinned program that only root and this account could change is executed as it lies: a binary through the
+    descriptor that was hashed, which exec closes, a script by its path, because scripts ask `dirname "$0"` where they
+    lie. Any other pinned program is executed as a sealed copy in memory of what was hashed. The copy of a script must
+    stay open: its interpreter reads it as /dev/fd/N, so that `$0` is not the script's place, and it sees one descriptor
+    more than 0, 1 and 2, on itself, which nobody can write to.
 
     no_new_privs is not set: operations that need sudo are legitimate here.
 
@@ -207,16 +259,27 @@ def become_effect(effect: Effect, deadline: float, guard_pipe: int) -> NoReturn:
         if not effect.sha256:
             announce_exec(deadline, guard_pipe)
             os.execve(effect.path, effect.argv, environment)  # noqa: S606  a shell is what must not be there
-        descriptor, found = open_pinned(effect.path, effect.sha256)
-        is_script = os.pread(descriptor, 2, 0) == b"#!"
-        by_path = is_script and is_out_of_reach(effect.path, found)
-        os.set_inheritable(descriptor, is_script and not by_path)
-        if changed_since(descriptor, found):
-            raise Refusal(DIGEST)
+        program = pinned_program(effect)
         announce_exec(deadline, guard_pipe)
-        os.execve(effect.path if by_path else descriptor, effect.argv, environment)  # noqa: S606  as above
+        os.execve(program, effect.argv, environment)  # noqa: S606  as above
     except OSError as error:
         raise Refusal(EXEC, error.errno or 0) from None
+
+
+def pinned_program(effect: Effect) -> int | bytes:
+    """What to execute of a pinned program: a descriptor of exactly what was hashed, or the path of a script.
+
+    Raises:
+        Refusal, OSError: as `open_pinned`.
+    """
+    if not is_out_of_reach(effect.path):
+        copy = sealed_copy(effect.path, effect.sha256)
+        os.set_inheritable(copy, os.pread(copy, 2, 0) == b"#!")
+        return copy
+    descriptor, found = open_pinned(effect.path, effect.sha256)
+    if changed_since(descriptor, found):
+        raise Refusal(DIGEST)
+    return effect.path if os.pread(descriptor, 2, 0) == b"#!" else descriptor
 
 
 def announce_exec(deadline: float, guard_pipe: int) -> None:
