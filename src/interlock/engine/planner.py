@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -11,12 +12,14 @@ from pydantic import JsonValue, ValidationError
 
 from interlock.core.action import Action
 from interlock.core.ask import require_size
-from interlock.core.errors import Invalid
+from interlock.core.errors import Invalid, Transient
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan
 from interlock.lib.redact import Redactor
 
 PROBLEMS_SHOWN = 5
+FACTS_SECONDS = 60.0
+"""How long the world may take to answer; what reads it after that is left alone, and its answer is not waited for."""
 
 
 class Planner:
@@ -27,10 +30,12 @@ class Planner:
         action: Callable[[str], Action],
         redactor: Redactor,
         in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
+        facts_seconds: float = FACTS_SECONDS,
     ) -> None:
         self._action = action
         self._redactor = redactor
         self._in_thread = in_thread
+        self._facts_seconds = facts_seconds
 
     async def plan(self, name: str, args: JsonObject) -> Plan:
         """The plan for an ask as the world is now.
@@ -38,7 +43,7 @@ class Planner:
         Raises:
             NotFound: There is no such action, or nothing by a name in the arguments.
             Invalid: The arguments are wrong, too large, or hold what looks like a secret.
-            Transient: The world could not be read; without facts there is no plan.
+            Transient: The world could not be read, or not in time; without facts there is no plan.
         """
         action = self._action(name)
         require_size(args)
@@ -47,8 +52,21 @@ class Planner:
         if type(action).read_facts is Action.read_facts:
             facts: JsonObject = {}
         else:
-            facts = await self._in_thread(partial(action.read_facts, validated))
+            facts = await self._read_facts(name, partial(action.read_facts, validated))
         return action.plan(validated, facts)
+
+    async def _read_facts(self, name: str, read: Callable[[], JsonObject]) -> JsonObject:
+        limit = asyncio.timeout(self._facts_seconds)
+        try:
+            async with limit:
+                facts: JsonObject = await self._in_thread(read)
+                return facts
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            msg = f"what {name} needs to know could not be read within {self._facts_seconds:g} s; nothing was done"
+            fix = "look whether a disk, a mount or a service that it names hangs"
+            raise Transient(msg, code="plan.slow", fix=fix, effect_sent=False) from error
 
     def refuse_secrets(self, given: JsonObject) -> None:
         """Raises Invalid when any text, by itself or with its name, looks like a secret; it is not recorded then."""
