@@ -57,7 +57,7 @@ from interlock.engine.output_store import OutputStore
 from interlock.engine.planner import Planner
 from interlock.engine.policy import Judge
 from interlock.engine.policy_facts import OwnParts
-from interlock.engine.policy_load import PolicyBook, PolicyLoader
+from interlock.engine.policy_load import PolicyBook, PolicyLoader, PolicySet
 from interlock.engine.project_file import load_project
 from interlock.engine.reconcile import Reconcilers
 from interlock.engine.records import LiveRecords
@@ -87,15 +87,30 @@ class ProjectSource:
     def __init__(self, locations: Locations) -> None:
         self._locations = locations
         self.current = load_project(locations.project_file)
+        self.trouble: InterlockError | None = None
+        """Why what is on disk could not be put in force the last time; None when it is."""
 
     def read(self) -> Project:
         """interlock.yaml as it is on disk. Raises Invalid."""
         return load_project(self._locations.project_file)
 
-    def reload(self) -> Project:
-        """Put interlock.yaml in force as it is on disk. Raises Invalid and keeps the old one."""
-        self.current = self.read()
-        return self.current
+    def reload(self, catalog: Catalog, book: PolicyBook) -> PolicySet:
+        """Put interlock.yaml, the programs and the policies in force as they are on disk: all of them, or none.
+
+        Raises: InterlockError when one is not sound; then all stays as it was, and `trouble` says why.
+        """
+        before, execute = self.current, command_action(catalog)
+        try:
+            project = self.read()
+            programs = execute.load(project)
+            self.current = project
+            found = book.reload()
+        except InterlockError as error:
+            self.current, self.trouble = before, error
+            raise
+        execute.put_in_force(project, programs)
+        self.trouble = None
+        return found
 
     def __call__(self) -> Project:
         return self.current
@@ -276,6 +291,9 @@ async def open_installation(
         catalog = Catalog((*find_action_classes(), *further_actions))
         base = await _base(locations, project, database)
         installation = _assemble(base, address, embedded, threads, catalog)
+        if project().programs:
+            # Those of the project may be broken: then `status` says so from the beginning.
+            await asyncio.to_thread(command_action(catalog).library)
         if work:
             await installation.runner.start()
             stack.push_async_callback(installation.runner.stop)
@@ -398,11 +416,7 @@ def _assemble(
 
     def path_class(real_path: str) -> PathClass:
         """As the library of programs says, which `command.exec` holds."""
-        execute = catalog.action(CommandExec.name)
-        if not isinstance(execute, CommandExec):
-            msg = f"{CommandExec.name} is another action"
-            raise Permanent(msg, code="bug")
-        return execute.library().classify_path(real_path)
+        return command_action(catalog).library().classify_path(real_path)
 
     catalog.connect(Ports(project, resolvers, clock, base.records, base.redactor, path_class, catalog.action))
     planner = Planner(catalog.action, base.redactor, in_threads(threads))
@@ -413,7 +427,14 @@ def _assemble(
     approvals = Approvals(base.database, store, door, signals, clock, lambda: project().limits)
     reconcilers = _reconcilers(base, approvals, embedded)
     desk = Desk(
-        store, ViewStore(base.database), door, judge, catalog, project, clock, lambda: _troubles(book, reconcilers)
+        store,
+        ViewStore(base.database),
+        door,
+        judge,
+        catalog,
+        project,
+        clock,
+        lambda: _troubles(project, book, reconcilers, catalog),
     )
     views: dict[str, View] = {cls.name: cls(desk) for cls in ENGINE_VIEWS}
     return Installation(
@@ -470,11 +491,21 @@ def _resolvers(
     )
 
 
-def _troubles(book: PolicyBook, reconcilers: Reconcilers) -> list[JsonObject]:
+def command_action(catalog: Catalog) -> CommandExec:
+    """The action that holds the library of programs."""
+    execute = catalog.action(CommandExec.name)
+    if not isinstance(execute, CommandExec):
+        msg = f"{CommandExec.name} is another action"
+        raise Permanent(msg, code="bug")
+    return execute
+
+
+def _troubles(
+    project: ProjectSource, book: PolicyBook, reconcilers: Reconcilers, catalog: Catalog
+) -> list[JsonObject]:
     """What is broken now, each with the fix."""
-    found: list[InterlockError] = [*reconcilers.troubles]
-    if book.trouble is not None:
-        found.append(book.trouble)
+    troubles = (project.trouble, book.trouble, command_action(catalog).trouble)
+    found = [*reconcilers.troubles, *dict.fromkeys(trouble for trouble in troubles if trouble is not None)]
     return [cast("JsonObject", error.to_json()) for error in found]
 
 
@@ -521,6 +552,7 @@ async def serve(
 
 __all__ = [
     "Installation",
+    "command_action",
     "embedded_server",
     "open_database",
     "open_installation",

@@ -23,14 +23,15 @@ from interlock.commands.facts import (
     why_others_reach,
 )
 from interlock.commands.library import Library, check_examples, load_library
-from interlock.commands.model import Operation, Probe, Refused, Unknown
+from interlock.commands.model import Operation, Probe, Program, Refused, Unknown
 from interlock.commands.probe import holds
 from interlock.commands.schema import program_of
 from interlock.core.action import Action, Ports, StepResult
-from interlock.core.errors import Conflict, Denied, Invalid, NotFound, Permanent, Stale, Transient
+from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import ProcessResult, ProcessSpec, ProgramContext, StepContext
+from interlock.core.project import Project
 
 ARGUMENTS_MAX = 256
 TIMEOUT_SECONDS_MAX = 24 * 3600.0
@@ -82,17 +83,40 @@ class CommandExec(Action):
         self._base: Library | None = None
         self._adopted: tuple[JsonObject, ...] = ()
         self._library: Library | None = None
+        self.trouble: InterlockError | None = None
+        """Why the project's own programs are not known; None while they are."""
+
+    def load(self, project: Project) -> Library:
+        """Read the library's programs and those of `project` anew, and put nothing in force.
+
+        Raises: Invalid when one of them is not sound, or takes the name of an adopted one.
+        """
+        base = load_library(tuple(Path(project.folder, name) for name in project.programs))
+        base.with_programs(_programs_of(self.ports.records.adopted()))
+        return base
+
+    def put_in_force(self, project: Project, base: Library) -> None:
+        """What `load` returned is what is known from now on."""
+        self._base, self._declared, self._library, self.trouble = base, project.programs, None, None
 
     def library(self) -> Library:
-        """The programs known now: the library's, the project's own, and the adopted ones."""
+        """The programs known now: the library's, the project's own, and the adopted ones.
+
+        Where the project's own cannot be loaded none of them is known, which refuses more and never less.
+        """
         project = self.ports.project()
         if self._base is None or self._declared != project.programs:
-            extra = tuple(Path(project.folder, name) for name in project.programs)
-            self._base, self._declared, self._library = load_library(extra), project.programs, None
+            try:
+                self.put_in_force(project, self.load(project))
+            except InterlockError as error:
+                self.put_in_force(project, load_library(()))
+                self.trouble = error
+        return self._with_adopted(self._base or load_library(()))
+
+    def _with_adopted(self, base: Library) -> Library:
         adopted = self.ports.records.adopted()
         if self._library is None or adopted != self._adopted:
-            programs = [program_of(schema, f"adopted program {schema.get('program')}") for schema in adopted]
-            self._library, self._adopted = self._base.with_programs(programs), adopted
+            self._library, self._adopted = base.with_programs(_programs_of(adopted)), adopted
         return self._library
 
     def read_facts(self, args: ExecArgs) -> JsonObject:
@@ -417,6 +441,10 @@ def _result(step: Step, result: ProcessResult) -> StepResult:
     last = result.tail.strip().splitlines()[-1][:200] if tells else ""
     summary = f"exit {result.exit_code}" + (f": {last}" if last else "")
     return StepResult(ok=result.exit_code == 0, summary=summary, data=data)
+
+
+def _programs_of(schemas: tuple[JsonObject, ...]) -> list[Program]:
+    return [program_of(schema, f"adopted program {schema.get('program')}") for schema in schemas]
 
 
 def _binary_of(library: Library, probe: Probe) -> str:

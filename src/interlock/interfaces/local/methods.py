@@ -15,11 +15,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from interlock import __version__
-from interlock.bootstrap import Installation
+from interlock.bootstrap import Installation, command_action
 from interlock.core.actor import Actor
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, NotFound
 from interlock.core.model import Frozen, JsonObject
+from interlock.core.project import Project
 from interlock.core.run import Run, RunState
 from interlock.engine.audit import read_witness, verify
 from interlock.engine.backup import write_backup
@@ -418,8 +419,7 @@ class Methods:
         """Put what is on disk in force; what is not sound leaves everything as it was."""
         validate(Nothing, call.params, "reload")
         self._require_operator(call)
-        self._on.project.reload()
-        found = self._on.book.reload()
+        found = await asyncio.to_thread(self._on.project.reload, self._on.catalog, self._on.book)
         return {"policy_set": found.digest, "warnings": list(found.warnings)}
 
     async def check(self, call: Call) -> JsonObject:
@@ -437,6 +437,7 @@ class Methods:
         found = [
             *inspect_project(project),
             *inspect_policies(policies, on.book.current),
+            *self._inspect_programs(project),
             *inspect_state(on.locations.state_folder),
         ]
         if not on.address.separated:
@@ -444,6 +445,14 @@ class Methods:
             fix = "set INTERLOCK_DATABASE_OWNER_URL to a role that owns the schema"
             found.append(finding("warning", "database", message, fix))
         return found
+
+    def _inspect_programs(self, project: Project) -> list[JsonObject]:
+        """Whether what the project says about programs of its own can be loaded, with all its examples."""
+        try:
+            library = command_action(self._on.catalog).load(project)
+        except InterlockError as error:
+            return [finding("error", "programs", error.message, error.fix)]
+        return [finding("ok", "programs", f"{len(library.programs)} programs are described soundly")]
 
     async def audit_verify(self, call: Call) -> JsonObject:
         """Recompute every chain and the tree."""
