@@ -46,6 +46,7 @@ from interlock.engine.cipher import PieceCipher
 from interlock.engine.control_store import ControlStore
 from interlock.engine.db import Database, DatabaseAddress, connection_words, grant_rights, migrate
 from interlock.engine.execution import Services
+from interlock.engine.hanging import leave_hanging_threads
 from interlock.engine.holds import Holds
 from interlock.engine.identity import process_identity
 from interlock.engine.interventions import Interventions
@@ -79,6 +80,7 @@ from interlock.settings import Locations
 log = structlog.get_logger()
 
 THREADS_SPARE = 8
+THREADS_NAME = "step"
 
 
 class ProjectSource:
@@ -286,7 +288,7 @@ async def open_installation(
         database = Database(address)
         await database.open()
         stack.push_async_callback(database.close)
-        threads = ThreadPoolExecutor(project().limits.runs_at_once_max + THREADS_SPARE, thread_name_prefix="step")
+        threads = ThreadPoolExecutor(project().limits.runs_at_once_max + THREADS_SPARE, thread_name_prefix=THREADS_NAME)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         catalog = Catalog((*find_action_classes(), *further_actions))
         base = await _base(locations, project, database)
@@ -548,6 +550,7 @@ async def serve(
     if installation.embedded is not None:
         # Nobody else uses it, and whoever stops Interlock expects that nothing of it goes on.
         await asyncio.to_thread(installation.embedded.stop)
+    leave_hanging_threads(THREADS_NAME)
 
 
 __all__ = [
