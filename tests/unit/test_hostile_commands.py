@@ -443,7 +443,7 @@ def test_git_asks_for_a_repository_that_only_the_operator_writes(library: Librar
     for line in ("git status", "git -C /srv/app log", "git diff", "git branch", "git show HEAD", "git tag"):
         answer = library.match(shlex.split(line))
         assert isinstance(answer, Operation), line
-        assert "trust" in {path.access for path in answer.paths}, line
+        assert "repository" in {path.access for path in answer.paths}, line
         assert "core.fsmonitor=false" in answer.argv
         untrusted = answer.untrusted()
         assert untrusted.changes

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from interlock.commands.binary import resolve_binary
 from interlock.commands.library import Library
-from interlock.commands.model import Operation, PathReference
+from interlock.commands.model import Access, Operation, PathReference
+from interlock.commands.repository import find_repository, is_out_of_reach, settings_at
+from interlock.commands.trees import Unbounded, holds_secret, met_beneath
 from interlock.core.errors import Denied, NotFound, Stale
 from interlock.core.model import JsonObject
 from interlock.core.plan import Target
@@ -78,25 +79,6 @@ def why_others_reach(real: str) -> str | None:
     return why_swappable(real, frozenset({0, os.geteuid()}), frozenset({0, os.getegid()}))
 
 
-def is_out_of_reach(folder: str) -> bool:
-    """Whether only root and this account could write into a folder, what lies directly in it, and its `.git`.
-
-    A repository's own settings may run code, so reading it is harmless only where nobody else can write them.
-    """
-    if why_others_reach(folder) is not None:
-        return False
-    owners = {0, os.geteuid()}
-    places = [Path(folder), *(Path(folder, name) for name in (".git", ".git/config", ".git/hooks", ".gitattributes"))]
-    for place in places:
-        try:
-            found = place.stat()
-        except FileNotFoundError:
-            continue
-        if found.st_uid not in owners or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return False
-    return True
-
-
 class Surroundings:
     """The machine around a command: roots, contexts, resolvers, and who may own a binary."""
 
@@ -108,7 +90,8 @@ class Surroundings:
     def place(self, operation: Operation, asked_folder: str | None) -> Placed:
         """Find everything a command names.
 
-        Raises: NotFound (no such program, path or target), Denied (a binary anybody could have planted), Transient.
+        Raises: NotFound (no such program, path, repository or target), Denied (a binary anybody could have planted, a
+        revision that is a path too, more beneath a folder than can be looked at), Transient.
         """
         context = self._project.contexts.get(operation.program, ProgramContext())
         folder = posixpath.normpath(posixpath.join(self._project.folder, asked_folder or "."))
@@ -117,10 +100,13 @@ class Surroundings:
         paths: list[tuple[str, str]] = []
         targets: list[Target] = []
         uses_folder = False
+        self._require_revisions(operation, folder)
         for reference in operation.paths:
+            if reference.access == "revision":
+                continue
             asked = posixpath.normpath(posixpath.join(folder, reference.text))
             real = self._real(asked, reference, folder)
-            operation = self._with_access(operation, reference, real)
+            operation = self._with_access(operation, reference.access, real)
             paths.append((asked, real))
             if reference.index is None:
                 uses_folder = True
@@ -128,6 +114,10 @@ class Surroundings:
                 argv[reference.index] = argv[reference.index][: reference.start] + real
             if reference.access == "write":
                 targets += self._resolvers.resolve("file", asked, {"folder": folder})
+        for asked, real in self._overwritten(operation, folder):
+            operation = self._with_access(operation, "write", real)
+            paths.append((asked, real))
+            targets += self._resolvers.resolve("file", asked, {"folder": folder})
         if operation.changes:
             targets += self._touched(operation, folder, context)
         return Placed(
@@ -149,30 +139,81 @@ class Surroundings:
             raise NotFound(msg, code="path.unknown", fix="check the path")
         return target.id
 
-    def _with_access(self, operation: Operation, reference: PathReference, real: str) -> Operation:
+    def _require_revisions(self, operation: Operation, folder: str) -> None:
+        """Raises Denied where the name of a revision is a path as well: a program could read it as that."""
+        places = [reference.text for reference in operation.paths if reference.access == "repository"]
+        where = posixpath.join(folder, *places)
+        for reference in operation.paths:
+            if reference.access == "revision" and os.path.lexists(posixpath.join(where, reference.text)):
+                msg = f"{reference.text} is a path in {where}, and not only a revision"
+                raise Denied(msg, code="revision.is_path", fix=f"write -- before a path: ... -- {reference.text}")
+
+    def _overwritten(self, operation: Operation, folder: str) -> list[tuple[str, str]]:
+        """What is written within a folder that is named as destination, and where each of it leads.
+
+        Raises: Denied when more lies there than is looked at.
+        """
+        found: list[str] = []
+        for into, source in operation.into.items():
+            sources = [self._leads_to(item, folder) for item in operation.paths if item.name == source]
+            for destination in (self._leads_to(item, folder) for item in operation.paths if item.name == into):
+                if Path(destination).is_dir():
+                    found += _met(sources, destination, tree=operation.tree)
+        return [(asked, self._resolvers.resolve("file", asked, {"folder": folder})[0].id) for asked in found]
+
+    def _leads_to(self, reference: PathReference, folder: str) -> str:
+        return self._real(posixpath.normpath(posixpath.join(folder, reference.text)), reference, folder)
+
+    def _with_access(self, operation: Operation, access: Access, real: str) -> Operation:
         """What a path does to a command: reading outside the roots may disclose anything; writing there is refused by
-        policy as a change of that file; a repository that others can write may run their code."""
-        roots = self._project.roots
-        inside_read = self._inside(real, (*roots.read, *roots.write))
+        policy as a change of that file; settings that others can write may run their code."""
+        if access == "read":
+            return self._with_read(operation, real)
+        if access == "write":
+            _require_unswappable(real)
+            if self._inside(real, self._project.roots.write):
+                return operation
+            operations = tuple(dict.fromkeys((*operation.operations, "file.outside_roots")))
+            return operation.model_copy(update={"risk": "high", "operations": operations})
+        if access == "repository":
+            return self._with_repository(operation, real)
+        if self._is_secret(real):
+            operation = operation.disclosing("secret")
+        trusted = self._inside(real, self._readable()) and is_out_of_reach(real, settings_at(real))
+        return operation if trusted else operation.untrusted()
+
+    def _with_read(self, operation: Operation, real: str) -> Operation:
         kind = self._library.classify_path(real)
-        if reference.access == "read" and kind == "secret":
+        if kind == "secret":
             return operation.disclosing("secret")
         # What tells only names and sizes (ls, df, du) may look outside the roots; what shows content may not.
-        if reference.access == "read" and kind != "open" and operation.discloses != "nothing":
-            if not inside_read:
+        if kind != "open" and operation.discloses != "nothing":
+            if not self._inside(real, self._readable()):
                 return operation.disclosing("secret")
             why = why_others_reach(real)
             if why is not None:
                 return _could_read_anything(operation, real, why)
-        if reference.access == "write":
-            _require_unswappable(real)
-        if reference.access == "write" and not self._inside(real, roots.write):
-            return operation.model_copy(
-                update={"risk": "high", "operations": (*operation.operations, "file.outside_roots")}
-            )
-        if reference.access == "trust" and not (inside_read and is_out_of_reach(real)):
-            return operation.untrusted()
+        if operation.tree and operation.discloses != "secret" and holds_secret(real, self._is_secret):
+            return operation.disclosing("secret")
         return operation
+
+    def _with_repository(self, operation: Operation, real: str) -> Operation:
+        """Raises NotFound outside of a repository, where git would compare any two files."""
+        repository = find_repository(real)
+        if repository is None:
+            msg = f"{real} is not inside a git repository"
+            raise NotFound(msg, code="repository.absent", fix="name a folder inside a repository")
+        if operation.tree and holds_secret(repository.top, self._is_secret, besides=".git"):
+            operation = operation.disclosing("secret")
+        inside = self._inside(repository.top, self._readable())
+        trusted = inside and repository.plain and is_out_of_reach(real, repository.places)
+        return operation if trusted else operation.untrusted()
+
+    def _is_secret(self, real: str) -> bool:
+        return self._library.classify_path(real) == "secret"
+
+    def _readable(self) -> tuple[str, ...]:
+        return (*self._project.roots.read, *self._project.roots.write)
 
     def _inside(self, real: str, roots: tuple[str, ...]) -> bool:
         places = (os.path.realpath(Path(self._project.folder, root)) for root in roots)
@@ -188,6 +229,19 @@ class Surroundings:
                 for effect in operation.operations:
                     found += self._resolvers.pulled_along(target, effect, where)
         return found
+
+
+def _met(sources: list[str], destination: str, *, tree: bool) -> list[str]:
+    """The places in a folder at which something is overwritten. Raises Denied beyond the bounds of the look."""
+    found: list[str] = []
+    for source in sources:
+        place = posixpath.join(destination, posixpath.basename(source))
+        try:
+            found += [place, *(met_beneath(source, place) if tree else ())]
+        except Unbounded:
+            msg = f"more lies beneath {source} than can be looked at before it is copied over {destination}"
+            raise Denied(msg, code="path.unbounded", fix="copy fewer files at once, or into a new folder") from None
+    return found
 
 
 def _could_read_anything(operation: Operation, real: str, why: str) -> Operation:

@@ -171,9 +171,16 @@ class Library:
     def _with_path_rules(self, operation: Operation) -> Operation:
         """A path that names a secret by its very text discloses one, before anything is resolved."""
         for reference in operation.paths:
-            if reference.access != "write" and self.classify_path(_plain_path(reference.text)) == "secret":
+            shown = _files_of(reference.text) if reference.access == "revision" else (_plain_path(reference.text),)
+            if reference.access != "write" and any(self.classify_path(path) == "secret" for path in shown):
                 return operation.disclosing("secret")
         return operation
+
+
+def _files_of(revision: str) -> tuple[str, ...]:
+    """The file that `REV:PATH` or `:STAGE:PATH` may name; a path may hold colons too."""
+    parts = revision.split(":")
+    return tuple(_plain_path("/" + ":".join(parts[index:])) for index in range(1, len(parts)))
 
 
 def _plain_path(text: str) -> str:

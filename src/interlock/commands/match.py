@@ -52,12 +52,14 @@ class Table:
 class CompiledForm:
     """A form with its table and the types of its positionals.
 
-    `table` holds what may stand after the words, `known` what may have been given anywhere.
+    `table` holds what may stand after the words, `known` what may have been given anywhere. `separated`: revisions and
+    paths are told apart by `--`, which is put between them.
     """
 
     form: Form
     table: Table
     known: Table
+    separated: bool
     positionals: tuple[tuple[str, ValueType], ...]
     required: int
     unbounded: bool
@@ -154,6 +156,7 @@ def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -
         form=form,
         table=table,
         known=known,
+        separated={"revision", "read"} <= {kind.access for _, kind in positionals},
         positionals=positionals,
         required=sum(kind.cardinality in {"one", "many"} for _, kind in positionals),
         unbounded=any(kind.cardinality in {"any", "many"} for _, kind in positionals),
@@ -174,6 +177,7 @@ def _check_names(compiled: CompiledForm) -> None:
     options = [spelling for group in form.requires for spelling in group]
     options += [*form.defaults, *form.replace, *form.replace.values()]
     options += form.follows if isinstance(form.follows, tuple) else ()
+    options += form.tree if isinstance(form.tree, tuple) else ()
     templates = [form.summary]
     templates += [rule.source for rule in form.targets if rule.source and rule.source.startswith("-")]
     for probe in (form.check, form.undo, form.undo.only_if if form.undo else None):
@@ -181,6 +185,7 @@ def _check_names(compiled: CompiledForm) -> None:
     used = [name for template in templates for name in placeholders(template)]
     used += [rule.source for rule in form.targets if rule.source]
     used += [source for rule in form.targets for source in rule.context.values()]
+    used += [*form.into, *form.into.values()]
     options += [name for name in used if name.startswith("-")]
     unknown = [name for name in options if compiled.known.find(name) is None]
     unknown += [name for name in used if not name.startswith("-") and name not in names]
@@ -290,15 +295,15 @@ def _match_form(
 ) -> Operation:
     index, count = begin, len(argv)
     loose: list[int] = []
-    only_positionals = False
+    before_dashes: int | None = None
     table = form.table
     while index < count:
         token = argv[index]
-        if only_positionals:
+        if before_dashes is not None:
             loose.append(index)
             index += 1
         elif token == "--" and compiled.double_dash:  # noqa: S105 - not a password
-            only_positionals = True
+            before_dashes = len(loose)
             index += 1
         elif token in table.exact or token in table.refused or (token[:1] == "-" and token != "-"):  # noqa: S105
             if not form.form.interspersed and loose:
@@ -307,9 +312,20 @@ def _match_form(
         else:
             loose.append(index)
             index += 1
-    _take_positionals(form, argv, loose, given, after_dashes=only_positionals)
+    _take_positionals(form, argv, loose, given, before_dashes)
     _require(form, given, count)
-    return _operation(compiled, form, argv, begin, given, candidates)
+    order = _order(form, given, begin, count, loose if before_dashes is None else [])
+    return _operation(compiled, form, argv, order, given, candidates)
+
+
+def _order(form: CompiledForm, given: list[_Given], begin: int, count: int, loose: list[int]) -> tuple[int | str, ...]:
+    """What follows the words, as places in the asked argv: where revisions and paths may be mixed up, the options come
+    first, then the revisions, `--`, and the paths. `loose` are the positionals, if there is no `--` yet."""
+    revisions = [item.index for item in given if item.access == "revision"]
+    if not form.separated or not revisions or not loose:
+        return tuple(range(begin, count))
+    options = [index for index in range(begin, count) if index not in loose]
+    return (*options, *revisions, "--", *(index for index in loose if index not in revisions))
 
 
 def _take_option(
@@ -395,7 +411,7 @@ def _take_next(option: CompiledOption, argv: tuple[str, ...], index: int, given:
 
 
 def _take_positionals(
-    form: CompiledForm, argv: tuple[str, ...], loose: list[int], given: list[_Given], *, after_dashes: bool
+    form: CompiledForm, argv: tuple[str, ...], loose: list[int], given: list[_Given], before_dashes: int | None
 ) -> None:
     extra = len(loose) - form.required
     if extra < 0:
@@ -404,9 +420,13 @@ def _take_positionals(
     for name, kind in form.positionals:
         take = 1 if kind.cardinality in {"one", "many"} else 0
         spare = {"one": 0, "optional": min(extra, 1)}.get(kind.cardinality, extra)
+        if kind.access == "revision" and before_dashes is not None:
+            spare = max(0, min(spare, before_dashes - place - take))
+            if take and place >= before_dashes:
+                raise _Mismatch(loose[place], f"{name} comes before --; what follows it is a path")
         extra -= spare
         for index in loose[place : place + take + spare]:
-            problem = kind.problem(argv[index], attached=after_dashes)
+            problem = kind.problem(argv[index], attached=before_dashes is not None)
             if problem:
                 raise _Mismatch(index, f"{name}: {problem}")
             given.append(_Given(name, argv[index], index, 0, kind.access))
@@ -429,7 +449,7 @@ def _operation(
     ready: CompiledProgram,
     compiled: CompiledForm,
     argv: tuple[str, ...],
-    begin: int,
+    order: tuple[int | str, ...],
     given: list[_Given],
     candidates: tuple[str, ...],
 ) -> Operation:
@@ -444,14 +464,13 @@ def _operation(
     for item in given:
         if item.name in form.replace:
             asked[item.index] = _replaced(asked[item.index], item.name, form.replace[item.name])
-    final = (program.executes or argv[0], *program.insert, *asked[1:begin], *added, *asked[begin:])
-    shift = len(program.insert)
+    begin = len(asked) - sum(isinstance(place, int) for place in order)
+    tail = [asked[place] if isinstance(place, int) else place for place in order]
+    final = (program.executes or argv[0], *program.insert, *asked[1:begin], *added, *tail)
+    places: tuple[int | str, ...] = (0, *program.insert, *range(1, begin), *added, *order)
     paths = [
         PathReference(
-            text=item.text,
-            access=item.access,
-            index=item.index + shift + (len(added) if item.index >= begin else 0),
-            start=item.start,
+            text=item.text, access=item.access, name=item.name, index=places.index(item.index), start=item.start
         )
         for item in given
         if item.access is not None
@@ -461,7 +480,6 @@ def _operation(
     values: dict[str, list[str]] = {}
     for item in given:
         values.setdefault(item.name, []).append(item.text)
-    follows = form.follows if isinstance(form.follows, bool) else _any_given(compiled, form.follows, names)
     return Operation(
         program=program.program,
         form=form.name,
@@ -476,12 +494,14 @@ def _operation(
         repeatable=(not form.changes) if form.repeatable is None else form.repeatable,
         targets=_targets(compiled, values),
         paths=tuple(paths),
+        tree=_applies(compiled, form.tree, names),
+        into=form.into,
         check=_fill_probe(form.check, compiled, values),
         undo=_fill_undo(form.undo, compiled, values),
         irreversible=form.irreversible,
         environment=program.environment,
         timeout_seconds=form.timeout_seconds,
-        ends_by_timeout=follows,
+        ends_by_timeout=_applies(compiled, form.follows, names),
     )
 
 
@@ -490,8 +510,11 @@ def _replaced(token: str, switch: str, other: str) -> str:
     return other if token == switch else token.replace(switch[1], other[1], 1)
 
 
-def _any_given(compiled: CompiledForm, spellings: tuple[str, ...], names: set[str]) -> bool:
-    return any(option.name in names for name in spellings if (option := compiled.known.find(name)) is not None)
+def _applies(compiled: CompiledForm, condition: bool | tuple[str, ...], names: set[str]) -> bool:  # noqa: FBT001
+    """Whether a statement of the form holds here: always, never, or when one of these options was given."""
+    if isinstance(condition, bool):
+        return condition
+    return any(option.name in names for name in condition if (option := compiled.known.find(name)) is not None)
 
 
 def _values(name: str, compiled: CompiledForm, values: Mapping[str, list[str]]) -> list[str]:

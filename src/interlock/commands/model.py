@@ -10,9 +10,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from interlock.core.model import Frozen
 from interlock.core.plan import DISCLOSURES, RISKS, Discloses, Risk
 
-Access = Literal["read", "write", "trust"]
-"""What a path is used for. `trust`: the program takes settings from that folder which can run code (a git repository),
-so the form keeps its promise only where nobody but the operator can write."""
+Access = Literal["read", "write", "trust", "repository", "revision"]
+"""What a path is used for. `trust`: the program takes settings from that folder or file which can run code or name
+other files, so the form keeps its promise only where nobody but the operator can write. `repository`: the same for the
+git repository found from that folder upwards, which must be there. `revision`: no path, and refused where it could be
+read as one; `REV:PATH` names a file."""
 
 Style = Literal["getopt", "words"]
 """`getopt`: clustered short options, `--long=value`. `words`: each option is one exact word (find, ip)."""
@@ -126,6 +128,9 @@ class Form(Arguments):
         replace: Switch -> the switch that is executed in its place, alone or in a cluster.
         interspersed: False where the first positional ends the options.
         working_folder: How the working folder is used when no path is named.
+        tree: Whether the content of everything beneath the folders it reads (or in the repository) comes out, or is
+            copied; options that make it so.
+        into: Positional -> positional: where the first is a folder, it writes in it what the second is called.
         follows: It runs until it is stopped, so that reaching the time-out is its normal end; options that make it so.
         match, not_match: Command lines that must and must not be this form, checked when the library is loaded.
     """
@@ -141,6 +146,8 @@ class Form(Arguments):
     replace: dict[str, Spelling] = {}
     interspersed: bool = True
     working_folder: Access | None = None
+    tree: bool | Spellings = False
+    into: dict[str, str] = {}
     follows: bool | Spellings = False
     changes: bool
     discloses: Discloses
@@ -258,7 +265,7 @@ class PathRules(Frozen):
 
 
 class PathReference(Frozen):
-    """A path in an argv that the caller has to resolve and hold against the roots.
+    """A path in an argv that the caller has to resolve and hold against the roots. `name` is the argument's.
 
     `index` is the place in `Operation.argv` and `start` the offset within that argument (`--file=/x`: 7); `index` None
     means the working folder itself.
@@ -266,6 +273,7 @@ class PathReference(Frozen):
 
     text: str
     access: Access
+    name: str = ""
     index: int | None = None
     start: int = 0
 
@@ -282,7 +290,7 @@ class Operation(Frozen):
     """An argv that was recognised, with all that is known about its effect.
 
     `argv` is what will be executed, word for word; `argv[0]` is the program's name and the binary is one of
-    `path_candidates`. `ends_by_timeout`: reaching the time-out is success.
+    `path_candidates`. `tree` and `into` are as in the form. `ends_by_timeout`: reaching the time-out is success.
     """
 
     program: str
@@ -298,6 +306,8 @@ class Operation(Frozen):
     repeatable: bool = True
     targets: tuple[TargetReference, ...] = ()
     paths: tuple[PathReference, ...] = ()
+    tree: bool = False
+    into: dict[str, str] = {}
     check: Probe | None = None
     undo: Undo | None = None
     irreversible: str | None = None
@@ -319,7 +329,7 @@ class Operation(Frozen):
                 "operations": tuple(sorted({*self.operations, "code.repository"})),
                 "repeatable": False,
                 "irreversible": self.irreversible
-                or (None if self.undo else "the repository's own settings may run code"),
+                or (None if self.undo else "settings that others can write may run code"),
             }
         )
 

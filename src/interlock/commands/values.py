@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from interlock.commands.model import Access
 
@@ -52,6 +52,12 @@ PATTERNS: dict[str, tuple[str, str]] = {
     "date-format": (r"\+[A-Za-z0-9%:,./ _T+-]{1,128}", "a format such as +%F"),
     "setting": (r"[A-Za-z0-9][A-Za-z0-9_./-]{0,127}", "the name of a setting"),
     "go-format": (_GO_FORMAT, "a format made of {{.Field}}"),
+}
+_PREFIXES: dict[str, dict[str, Any]] = {
+    "optional": {"optional": True},
+    "apart": {"apart": True},
+    "maybe": {"optional": True, "greedy": True},
+    "revision": {"access": "revision"},
 }
 _DASH_FIRST = frozenset({"signed", "timestamp", "columns"})
 _LOOK_ALIKE_FREE = "plain ASCII"
@@ -108,22 +114,21 @@ def parse_type(spec: str, types: Mapping[str, str]) -> ValueType:
     """Read a type as the schema writes it.
 
     `NAME`, `integer 1..65535`, `a|b|c`, `list TYPE` (commas), `path read`, `/REGEX/`, `optional TYPE`, `maybe TYPE`
-    (optional and greedy), `apart TYPE` (never attached), `=TEXT` (exactly that); a positional adds `?`, `*` or `+`.
-    `types` are the program's own named regular expressions.
+    (optional and greedy), `apart TYPE` (never attached), `revision TYPE` (a name that is no path), `=TEXT` (exactly
+    that); a positional adds `?`, `*` or `+`. `types` are the program's own named regular expressions.
 
     Raises:
         ValueError: There is no such type.
     """
     text = spec.strip()
-    if text.startswith("optional "):
-        return replace(parse_type(text.removeprefix("optional "), types), spec=spec, optional=True)
-    if text.startswith("apart "):
-        return replace(parse_type(text.removeprefix("apart "), types), spec=spec, apart=True)
-    if text.startswith("maybe "):
-        return replace(parse_type(text.removeprefix("maybe "), types), spec=spec, optional=True, greedy=True)
+    head, _, rest = text.partition(" ")
+    if head in _PREFIXES and rest:
+        return replace(parse_type(rest, types), spec=spec, **_PREFIXES[head])
     if len(text) > 1 and text[-1] in CARDINALITIES and not (text.startswith("/") and text.endswith("/")):
         inner = parse_type(text[:-1], types)
         return replace(inner, spec=spec, cardinality=CARDINALITIES[text[-1]])
+    if text.startswith("revision "):
+        return replace(parse_type(text.removeprefix("revision "), types), spec=spec, access="revision")
     if text.startswith("list "):
         return _list_of(spec, parse_type(text.removeprefix("list "), types))
     if text.startswith("/") and text.endswith("/"):
@@ -137,7 +142,7 @@ def _built_in(spec: str, text: str) -> ValueType:
     head, _, rest = text.partition(" ")
     if head == "integer" and (bounds := re.fullmatch(r"(-?[0-9]+)\.\.([0-9]+)", rest)):
         return _integer(spec, int(bounds[1]), int(bounds[2]))
-    if head == "path" and rest in {"read", "write", "trust"}:
+    if head == "path" and rest in {"read", "write", "trust", "repository"}:
         return ValueType(spec, "a path", _is_path, unicode=True, access=cast("Access", rest))
     if text == "text":
         return ValueType(spec, "text", _is_text, unicode=True)
