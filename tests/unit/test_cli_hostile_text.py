@@ -129,6 +129,24 @@ def test_no_answer_in_any_format_commands_the_terminal(output: Any, capsys: pyte
         assert read["data"]["run"]["summary"] == HOSTILE
 
 
+def test_a_long_note_on_a_terminal_does_not_go_on_at_the_first_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = _Terminal()
+    monkeypatch.setattr("sys.stderr", said)
+    write_note(sentence_of_run(_subject("failed")))
+    first, *rest = said.getvalue().removesuffix("\n").split("\n")
+    assert first.startswith("Run 7 failed")
+    assert len(rest) > 5
+    assert all(line.startswith("   ") for line in rest)
+
+
+def test_what_goes_on_stands_where_nothing_begins() -> None:
+    shown = io.StringIO()
+    show_status(Screen(shown, colour=False, width=60), Record({}), Record({"running": [_subject("running").data]}))
+    indents = {len(line) - len(line.lstrip()) for line in shown.getvalue().splitlines() if "EVIL" in line}
+    assert indents
+    assert all(indent % 2 for indent in indents)
+
+
 def test_every_control_and_format_character_is_written_out() -> None:
     for code in range(0x110000):
         character = chr(code)

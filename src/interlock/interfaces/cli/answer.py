@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 OutputFormat = Literal["table", "json", "yaml"]
 
+SHORT_CHARACTERS = 20
+"""A note of so many fits on every terminal, even where each takes two columns."""
+
 
 @dataclass
 class Answer:
@@ -82,7 +85,7 @@ def write_answer(answer: Answer, output: OutputFormat, *, colour: bool) -> None:
     if answer.next:
         sys.stdout.flush()
         for index, step in enumerate(answer.next):
-            write_note(("→ " if index == 0 else "  ") + step)
+            write_note(("→ " if index == 0 else "  ") + step, folded=False)
 
 
 def _kind_in_words(kind: str) -> str:
@@ -122,7 +125,16 @@ def _yaml_text(data: object) -> str:
     return yaml.safe_dump(data, allow_unicode=visible(text) == text, sort_keys=False, width=100)
 
 
-def write_note(text: str) -> None:
-    """A line of prose; whatever in it would command the terminal or begin another line is made visible."""
-    sys.stderr.write(visible_line(text) + "\n")
+def write_note(text: str, *, folded: bool = True) -> None:
+    """A line of prose; whatever in it would command the terminal or begin another line is made visible.
+
+    On a terminal a long one is folded as on a `Screen`: the terminal would let it go on at the first column. A command
+    to copy is not `folded`.
+    """
+    if folded and len(text) > SHORT_CHARACTERS and sys.stderr.isatty():
+        from interlock.interfaces.cli.screen import Screen
+
+        Screen(sys.stderr, colour=False).line(text)
+    else:
+        sys.stderr.write(visible_line(text) + "\n")
     sys.stderr.flush()

@@ -64,7 +64,7 @@ def show_decision(screen: Screen, decision: Record, missing: list[Record]) -> No
 def _show_step(screen: Screen, step: Record, number: int | None) -> None:
     if number is not None:
         screen.line(f"{number}. ", step.text("summary"), indent=2)
-    indent = 2 if number is None else 5
+    indent = 2 if number is None else 6
     targets = step.texts("targets")
     touched = ", ".join(targets[:TARGETS_SHOWN])
     if len(targets) > TARGETS_SHOWN:

@@ -21,8 +21,9 @@ NARROW_COLUMNS = 72
 FIELDS_COLUMNS_MIN = 50
 """Below this a name stands above its value instead of before it."""
 
-HANGING_COLUMNS = 2
-"""How much further in a line goes on that did not fit."""
+HANGING_COLUMNS = 3
+"""How much further in a line goes on that did not fit. It is odd and whatever begins is indented by an even number, so
+that no long text looks like the line that would follow it."""
 
 TAB_COLUMNS = 4
 
