@@ -162,6 +162,24 @@ def test_a_revision_that_is_also_a_path_is_refused(here: Place) -> None:
 
 
 @needs_git
+def test_a_revision_is_looked_for_where_git_will_stand(here: Place) -> None:
+    here.repository()
+    folder = str(here.folder / "site")
+    for argv in (("-C", "site"), ("-C", "drop", "-C", folder)):
+        with pytest.raises((Denied, NotFound)) as caught:
+            here.place("git", *argv, "diff", "index.html")
+        assert caught.value.code == "revision.is_path"
+
+
+@needs_git
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_repository_of_another_account_is_no_read(here: Place) -> None:
+    here.repository()
+    os.chown(here.folder / "site/.git", 65534, 65534)
+    assert here.place("git", "status", folder="site").operation.changes
+
+
+@needs_git
 def test_revisions_and_paths_are_told_apart(here: Place) -> None:
     here.repository()
     path = str(here.folder / "site/index.html")

@@ -141,8 +141,9 @@ class Surroundings:
 
     def _require_revisions(self, operation: Operation, folder: str) -> None:
         """Raises Denied where the name of a revision is a path as well: a program could read it as that."""
+        # Each -C is made absolute from the same folder, so that the last one counts.
         places = [reference.text for reference in operation.paths if reference.access == "repository"]
-        where = posixpath.join(folder, *places)
+        where = posixpath.join(folder, *places[-1:])
         for reference in operation.paths:
             if reference.access == "revision" and os.path.lexists(posixpath.join(where, reference.text)):
                 msg = f"{reference.text} is a path in {where}, and not only a revision"

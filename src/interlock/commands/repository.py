@@ -30,7 +30,8 @@ class Repository:
     """A repository as git itself would find it.
 
     `top` is the folder that holds `.git` (or the bare repository itself), `places` everything its settings and
-    attributes come from. `plain` is false where `.git` leads elsewhere (a file, a link, a shared folder).
+    attributes come from. `plain` is false where `.git` leads elsewhere (a file, a link, a shared folder), and where it
+    is another account's: git then acts as if there were none, and compares any two files.
     """
 
     top: str
@@ -69,7 +70,8 @@ def _is_git_folder(place: Path) -> bool:
 def _repository(top: Path, git: Path, passed: list[str], *, plain: bool) -> Repository:
     settings = [str(Path(place, ".gitattributes")) for place in passed]
     places = (*passed, *settings, str(git), *(str(git / name) for name in _OF_GIT))
-    return Repository(top=str(top), places=places, plain=plain and not os.path.lexists(git / "commondir"))
+    ours = {top.stat().st_uid, git.lstat().st_uid} == {os.geteuid()}
+    return Repository(top=str(top), places=places, plain=plain and ours and not os.path.lexists(git / "commondir"))
 
 
 def settings_at(real: str) -> tuple[str, ...]:
