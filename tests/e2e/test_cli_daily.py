@@ -100,7 +100,8 @@ def test_a_denied_run_is_denied_for_whoever_asks_what_became_of_it(shop: Any) ->
     assert shop.run("deny", number).returncode == 2
     denied = shop.json("deny", number, "--reason", "not on a Friday")
     assert denied["status"] == "denied"
-    assert "not on a Friday" in shop.run("why", number).stdout
+    told = shop.run("why", number).stdout
+    assert ("not on a Friday" in told, "waits for an approval" in told) == (True, False)
     again = _ask(shop, "denied", "--as", "helper", "--confirm", code=4)
     assert again["status"] == "denied"
 
@@ -200,7 +201,9 @@ def test_a_freeze_stops_changes_until_it_is_lifted(shop: Any) -> None:
     shop.json("freeze", "--reason", "release weekend", "--confirm")
     try:
         assert "release weekend" in shop.run("status").stdout
-        assert _ask(shop, "frozen", code=4)["status"] == "denied"
+        frozen = _ask(shop, "frozen", code=4)
+        assert frozen["status"] == "denied"
+        assert re.search(r"frozen by person:\S+: release weekend", frozen["data"]["run"]["state_reason"])
         assert shop.run("exec", "--", "uptime").returncode == 0
     finally:
         shop.json("unfreeze", "--confirm")
@@ -211,7 +214,10 @@ def test_paused_agents_look_and_change_nothing(shop: Any) -> None:
     shop.json("pause-agents", "--reason", "odd", "--confirm")
     try:
         assert shop.run("exec", "--as", "helper", "--", "uptime").returncode == 0
-        assert _ask(shop, "paused", "--as", "helper", "--confirm", code=4)["status"] == "denied"
+        paused = _ask(shop, "paused", "--as", "helper", "--confirm", code=4)
+        assert paused["status"] == "denied"
+        assert re.search(r"paused by person:\S+: odd", paused["data"]["run"]["state_reason"])
+        assert not any("approval" in advice for advice in paused["next"]), "nothing waits"
     finally:
         shop.json("resume-agents", "--confirm")
 

@@ -21,6 +21,15 @@ def freeze_of(plan: Plan, freezes: Iterable[Freeze]) -> Freeze | None:
     return None
 
 
+def told(freeze: Freeze) -> str:
+    """What an order says to whom it stops: who gave it, until when, and why."""
+    until = f" until {freeze.until:%Y-%m-%d %H:%M} UTC" if freeze.until is not None else ""
+    if freeze.scope == "agents":
+        return f"agents are paused by {freeze.set_by}{until}: {freeze.reason}; they may read, and change nothing"
+    what = "changes" if freeze.pattern == "*" else f"changes of {freeze.pattern}"
+    return f"{what} are frozen by {freeze.set_by}{until}: {freeze.reason}"
+
+
 def glass_of(actor: Actor, plan: Plan, freezes: Iterable[Freeze]) -> Freeze | None:
     """The glass this person broke that covers everything the plan would change, or None."""
     if actor.kind != "person":

@@ -51,8 +51,12 @@ def window_detail(facts: ProjectFacts, now: datetime) -> str:
 
 
 def instead_of(actor: Actor, plan: Plan, rules: Iterable[Rule], outcome: Outcome) -> tuple[str, ...]:
-    """What the actor may do instead: what the policies advise, then how to look, then whom to ask."""
-    found = [rule.instead for rule in rules if rule.instead]
+    """What the actor may do instead: what the policies advise, then how to look, then whom to ask.
+
+    A rule that steps aside for an approval speaks of waiting for one, so it is heard only where the Run waits.
+    """
+    waits = outcome == "needs_approval"
+    found = [rule.instead for rule in rules if rule.instead and (waits or rule.requirement is None)]
     if actor.kind != "person" and plan.changes:
         looks = [_LOOKS[target.kind](target) for target in plan.targets if target.kind in _LOOKS and _is_plain(target)]
         found += [f"look: interlock exec -- {shlex.join(look)}" for look in looks[: SHOWN_MAX - 1]]

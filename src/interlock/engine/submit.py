@@ -12,14 +12,14 @@ from pydantic import JsonValue
 from interlock.core.actor import Actor
 from interlock.core.approval import Approval
 from interlock.core.ask import Ask
-from interlock.core.decision import Decision
+from interlock.core.decision import Decision, Reason
 from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, Stale, Transient
 from interlock.core.freeze import Freeze
 from interlock.core.plan import Plan
 from interlock.core.project import Limits
 from interlock.core.run import Run, RunState
 from interlock.engine.execution import Ending
-from interlock.engine.freezes import freeze_of, glass_of, pause_of
+from interlock.engine.freezes import freeze_of, glass_of, pause_of, told
 from interlock.engine.hold import Hold
 from interlock.engine.planner import Planner
 from interlock.engine.policy import Judge
@@ -33,6 +33,9 @@ from interlock.engine.trail import require_reason
 from interlock.lib.clock import Clock
 
 WAIT_LOOK_SECONDS = 1.0
+FROZEN = "invariant.frozen"
+AGENTS_PAUSED = "invariant.agents-paused"
+"""The rules behind which an order stands that somebody gave."""
 CONTROL_PREFIX = "interlock."
 """Actions that steer Interlock itself are not held up by the freezes they are there to lift."""
 
@@ -171,7 +174,7 @@ class Door:
         """Why the Run must stop between two steps, or None."""
         freezes = await self._store.freezes()
         found = freeze_of(hold.run.plan, freezes) or pause_of(hold.run.actor, freezes)
-        return found.reason if found is not None and not hold.run.action.startswith(CONTROL_PREFIX) else None
+        return told(found) if found is not None and not hold.run.action.startswith(CONTROL_PREFIX) else None
 
     async def wait(self, number: int, timeout_seconds: float) -> Run:
         """The Run when it has come to rest (closed, unresolved or waiting), or as it is when the time is over."""
@@ -203,15 +206,18 @@ class Door:
         *,
         digest: str | None = None,
     ) -> Decision:
+        frozen = freeze_of(plan, freezes) if plan.changes else None
+        paused = pause_of(actor, freezes)
         context = DecisionContext(
             now=self._clock.now(),
             run=number,
             digest=digest or plan.digest,
-            frozen=plan.changes and freeze_of(plan, freezes) is not None,
-            agents_paused=pause_of(actor, freezes) is not None,
+            frozen=frozen is not None,
+            agents_paused=paused is not None,
             break_glass=glass_of(actor, plan, freezes) is not None,
         )
-        return self._judge.decide(actor, plan, context, approvals)
+        decision = self._judge.decide(actor, plan, context, approvals)
+        return _with_orders(decision, {FROZEN: frozen, AGENTS_PAUSED: paused}) if freezes else decision
 
     def _confirmations(self, actor: Actor, ask: Ask, digest: str, number: int) -> tuple[Approval, ...]:
         """The asker's own yes, which counts as a confirmation and never as an approval."""
@@ -300,6 +306,16 @@ class Door:
             runner.perform(recorded, recheck=False, asked_at=asked_at, rows=rows)
             runner.settle(asked)
         return recorded
+
+
+def _with_orders(decision: Decision, orders: dict[str, Freeze | None]) -> Decision:
+    """The decision whose reasons name the orders (by rule) that stand behind them, and who gave them."""
+
+    def named(reason: Reason) -> Reason:
+        order = orders.get(reason.policy)
+        return reason if order is None else reason.model_copy(update={"reason": told(order)})
+
+    return decision.model_copy(update={"reasons": tuple(map(named, decision.reasons))})
 
 
 def _require_recordable(ask: Ask) -> None:

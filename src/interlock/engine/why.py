@@ -80,9 +80,13 @@ def _closed(run: Run, decision: Decision) -> tuple[list[str], list[JsonObject]]:
     why = [run.state_reason] if run.state_reason else []
     following: list[JsonObject] = []
     if run.state is RunState.DENIED:
-        if run.state_code == "denied.policy":
-            why = [f"{reason.reason} ({reason.policy})" for reason in decision.reasons if reason.effect != "permit"]
-        following = [_next(text, "allowed instead") for text in decision.instead]
+        refused = decision.outcome == "forbid"
+        if run.state_code == "denied.policy" and refused:
+            against = [reason for reason in decision.reasons if reason.effect != "permit"]
+            hard = [reason for reason in against if reason.effect == "forbid"]
+            why = [f"{reason.reason} ({reason.policy})" for reason in hard or against]
+        # What a person denied had waited: the advice of that decision was to wait, and is over.
+        following = [_next(text, "allowed instead") for text in decision.instead if refused]
         following.append(_next(f"interlock policy explain {number}", "what decided, and what would change it"))
     elif run.state is RunState.SUCCEEDED:
         why = [reason.reason for reason in decision.reasons if reason.effect == "permit"][:1] or ["it was permitted"]

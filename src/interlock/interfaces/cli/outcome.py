@@ -70,7 +70,9 @@ def next_of_run(run: Record, *, as_agent: bool) -> list[str]:
     if state == "unresolved":
         return [f"interlock why {number}"]
     if state == "denied":
-        instead = run.record("decision").texts("instead")
+        decision = run.record("decision")
+        # Denied by a person: what policy had advised was to wait for him.
+        instead = decision.texts("instead") if decision.text("outcome") == "forbid" else []
         return [*instead, f"interlock why {number}"]
     if state == "succeeded":
         return [f"interlock undo {number}"] if run.flag("undoable") and run.flag("changes") else []
