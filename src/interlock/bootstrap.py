@@ -80,6 +80,7 @@ from interlock.settings import Locations
 log = structlog.get_logger()
 
 THREADS_SPARE = 8
+PROJECT_LOOK_SECONDS = 3.0
 THREADS_NAME = "step"
 
 
@@ -220,6 +221,19 @@ class Installation:
 
 def _alarm(event: str, fields: JsonObject) -> None:
     log.error(event, **fields)
+
+
+def _path_classes(catalog: Catalog) -> Callable[[str], PathClass]:
+    """How a path may be read, as the library of programs says, which `command.exec` holds."""
+
+    def path_class(real_path: str) -> PathClass:
+        execute = catalog.action(CommandExec.name)
+        if not isinstance(execute, CommandExec):
+            msg = f"{CommandExec.name} is another action"
+            raise Permanent(msg, code="bug")
+        return execute.library().classify_path(real_path)
+
+    return path_class
 
 
 def _own_parts(locations: Locations) -> OwnParts:
@@ -415,12 +429,9 @@ def _assemble(
     book = PolicyBook(lambda: loader.load(project()), _alarm)
     judge = Judge(book, _alarm)
     resolvers = _resolvers(base.locations, project, _own_parts(base.locations), embedded)
-
-    def path_class(real_path: str) -> PathClass:
-        """As the library of programs says, which `command.exec` holds."""
-        return command_action(catalog).library().classify_path(real_path)
-
-    catalog.connect(Ports(project, resolvers, clock, base.records, base.redactor, path_class, catalog.action))
+    catalog.connect(
+        Ports(project, resolvers, clock, base.records, base.redactor, _path_classes(catalog), catalog.action)
+    )
     planner = Planner(catalog.action, base.redactor, in_threads(threads))
     door = Door(store, planner, judge, signals, clock, lambda: project().limits)
     holds = Holds()
@@ -502,9 +513,7 @@ def command_action(catalog: Catalog) -> CommandExec:
     return execute
 
 
-def _troubles(
-    project: ProjectSource, book: PolicyBook, reconcilers: Reconcilers, catalog: Catalog
-) -> list[JsonObject]:
+def _troubles(project: ProjectSource, book: PolicyBook, reconcilers: Reconcilers, catalog: Catalog) -> list[JsonObject]:
     """What is broken now, each with the fix."""
     troubles = (project.trouble, book.trouble, command_action(catalog).trouble)
     found = [*reconcilers.troubles, *dict.fromkeys(trouble for trouble in troubles if trouble is not None)]
@@ -542,7 +551,8 @@ async def serve(
     async with open_installation(locations, database_url, owner_url, report=report) as installation:
         async with server(installation) as asked_to_stop:
             on_ready(str(locations.door_socket))
-            waiting = [asyncio.create_task(stop.wait()), asyncio.create_task(asked_to_stop.wait())]
+            ends = (stop.wait(), asked_to_stop.wait(), _until_project_is_gone(locations.project_folder))
+            waiting = [asyncio.create_task(each) for each in ends]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
@@ -551,6 +561,23 @@ async def serve(
         # Nobody else uses it, and whoever stops Interlock expects that nothing of it goes on.
         await asyncio.to_thread(installation.embedded.stop)
     leave_hanging_threads(THREADS_NAME)
+
+
+async def _until_project_is_gone(folder: Path) -> None:
+    """Until the folder that held interlock.yaml at the start is moved or deleted: clients find us by its path."""
+    began = folder.stat()
+    while True:
+        await asyncio.sleep(PROJECT_LOOK_SECONDS)
+        try:
+            found = folder.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            break
+        except OSError as error:
+            log.warning("serve.project_unreadable", folder=str(folder), error=str(error))
+            continue
+        if (found.st_dev, found.st_ino) != (began.st_dev, began.st_ino):
+            break
+    log.warning("serve.project_gone", folder=str(folder))
 
 
 __all__ = [

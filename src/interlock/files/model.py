@@ -88,7 +88,13 @@ def preview(path: str, before: bytes | None, after: bytes | None, redactor: Reda
             lineterm="",
         )
     )
-    shown = [line[:DIFF_LINE_CHARACTERS] for line in lines[:DIFF_LINES_MAX]]
+    shown = [_cut(line) for line in lines[:DIFF_LINES_MAX]]
     if len(lines) > DIFF_LINES_MAX:
         shown.append(f"... and {len(lines) - DIFF_LINES_MAX} more lines")
     return redactor.redact("\n".join(shown))
+
+
+def _cut(line: str) -> str:
+    """A long line says how much of it is not shown."""
+    left = len(line) - DIFF_LINE_CHARACTERS
+    return line if left <= 0 else f"{line[:DIFF_LINE_CHARACTERS]} ... and {left} more characters"
