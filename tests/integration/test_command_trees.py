@@ -129,6 +129,11 @@ def test_a_copied_tree_discloses_the_secrets_in_it(here: Place) -> None:
     assert here.discloses("cp", "-r", "drop/tree", "site") == "secret"
 
 
+def test_a_copy_from_outside_the_roots_discloses_like_a_read(here: Place) -> None:
+    assert here.discloses("cp", "drop/latest.csv", "site") == "content"
+    assert here.discloses("cp", "private/precious", "site/copy") == "secret"
+
+
 @pytest.mark.parametrize("argv", [("mv", "site/a", "site/tree"), ("ln", "-s", "drop/a", "site/tree")])
 def test_moves_and_links_into_a_folder_name_what_they_replace(here: Place, argv: tuple[str, ...]) -> None:
     for name in ("site/a", "drop/a", "site/tree/a"):
