@@ -15,37 +15,66 @@ from psycopg.rows import dict_row
 from bench.measure import Result
 from bench.report import run
 from bench.server import BenchDatabase, bench_server
+from interlock.core.actor import Actor
+from interlock.core.decision import Decision, Reason
 from interlock.core.evidence import Chain, Evidence, EvidenceKind
 from interlock.core.model import JsonObject
+from interlock.core.plan import Plan, Step, Target
+from interlock.core.run import RunState
 from interlock.engine.audit import verify
 from interlock.engine.db import DatabaseAddress, migrate
+from interlock.engine.record import first_rows
 from interlock.engine.seal import seal
+from interlock.engine.store import NewRun
 from interlock.lib.note import SigningKey
 
 ROWS_PER_SECOND = 40_000
-DIGEST = hashlib.sha256(b"plan").hexdigest()
-TALE: tuple[tuple[EvidenceKind, JsonObject], ...] = (
-    (
-        EvidenceKind.ASKED,
-        {
-            "action": "command.exec",
-            "actor": "person:alice",
-            "digest": DIGEST,
-            "key": None,
-            "reason": "the page of the shop is slow since noon",
-            "summary": "restart web.service",
-            "targets": ["unit:web.service"],
-        },
+ACTOR = Actor(kind="person", name="alice", roles=("operator",))
+PLAN = Plan(
+    action="command.exec",
+    args={"argv": ["systemctl", "restart", "web.service"]},
+    summary="restart web.service",
+    steps=(
+        Step(
+            verb="execute",
+            summary="restart web.service",
+            params={"argv": ["/usr/bin/systemctl", "restart", "web.service"], "cwd": "/", "env": {"LANG": "C.UTF-8"}},
+            targets=(Target(kind="unit", id="web.service", names=("web",)),),
+            risk="medium",
+            operations=("unit.restart",),
+        ),
     ),
-    (EvidenceKind.DECIDED, {"digest": DIGEST, "outcome": "permit", "policies": ["change"], "policy_set": DIGEST}),
+    facts={"binary": {"path": "/usr/bin/systemctl", "sha256": hashlib.sha256(b"binary").hexdigest()}},
+)
+DECISION = Decision(
+    outcome="permit",
+    reasons=(Reason(policy="change", reason="operators may change units", effect="permit"),),
+    request={"principal": 'Person::"alice"', "action": 'Action::"command.exec"', "context": {"changes": True}},
+    policy_set=hashlib.sha256(b"policies").hexdigest(),
+)
+DIGEST = PLAN.digest
+TALE: tuple[tuple[EvidenceKind, JsonObject], ...] = (
     (EvidenceKind.STARTED, {"attempt": 1, "direction": "do", "step": 0, "worker": {"host": "web", "pid": 4711}}),
     (EvidenceKind.DONE, {"data": {"exit_code": 0, "sha256": DIGEST}, "ok": True, "step": 0, "summary": "exit 0"}),
     (EvidenceKind.CLOSED, {"code": None, "reason": None, "state": "succeeded"}),
 )
+ROWS_PER_RUN = 2 + len(TALE)
 RUN_ROWS = """insert into run (number, state, actor, actor_id, action, summary, risk, changes, plan, digest, decision,
-        targets, ask_digest, timeout_seconds)
-    select run, 'succeeded', '{"kind": "person", "name": "alice"}', 'person:alice', 'command.exec', 's', 'low', true,
-        '{}', %s, '{}', '{}', 'a', 60 from evidence where seq = 1"""
+        targets, ask_digest, reason, timeout_seconds, created_at, closed_at)
+    select run, 'succeeded', %(actor)s, %(actor_id)s, %(action)s, %(summary)s, %(risk)s, true, %(plan)s, %(digest)s,
+        %(decision)s, %(targets)s, 'a', %(reason)s, 60, %(at)s, %(at)s from evidence where seq = 1"""
+RUN_VALUES = {
+    "actor": ACTOR.model_dump_json(),
+    "actor_id": ACTOR.id,
+    "action": PLAN.action,
+    "summary": PLAN.summary,
+    "risk": PLAN.risk,
+    "plan": PLAN.model_dump_json(),
+    "digest": DIGEST,
+    "decision": DECISION.model_dump_json(),
+    "targets": [target.key for target in PLAN.targets],
+    "reason": "the page of the shop is slow since noon",
+}
 
 
 def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every measure
@@ -60,14 +89,15 @@ def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every m
 
 
 async def _round(database: BenchDatabase, rows: int) -> tuple[float, float]:
+    now = datetime.now(UTC)
     address = DatabaseAddress(app=database.app, owner=database.owner)
     await migrate(address)
     with psycopg.connect(database.owner) as owner:
         with owner.cursor().copy("copy evidence (run, seq, kind, line, hash) from stdin") as copy:
-            for row in _tales(rows // len(TALE)):
+            for row in _tales(rows // ROWS_PER_RUN, now):
                 copy.write_row((row.run, row.seq, row.kind.value, row.line, row.hash))
         owner.execute("insert into unsealed (run, seq) select run, seq from evidence order by run, seq")
-        owner.execute(RUN_ROWS, (DIGEST,))
+        owner.execute(RUN_ROWS, RUN_VALUES | {"at": now})
     key = SigningKey.generate("interlock.example/bench")
     connection = await psycopg.AsyncConnection.connect(database.app, autocommit=True, row_factory=dict_row)
     async with connection:
@@ -84,10 +114,28 @@ async def _round(database: BenchDatabase, rows: int) -> tuple[float, float]:
     return sealing, verifying
 
 
-def _tales(runs: int) -> Iterator[Evidence]:
-    now = datetime.now(UTC)
+def _tales(runs: int, now: datetime) -> Iterator[Evidence]:
     for number in range(1, runs + 1):
-        chain = Chain(number)
+        new = NewRun(
+            number=number,
+            state=RunState.QUEUED,
+            state_reason=None,
+            state_code=None,
+            actor=ACTOR,
+            plan=PLAN,
+            digest=DIGEST,
+            decision=DECISION,
+            ask_digest="a",
+            key=None,
+            reason=str(RUN_VALUES["reason"]),
+            expires_seconds=None,
+            undo_of=None,
+            retry_of=None,
+            timeout_seconds=60,
+        )
+        rows = first_rows(new, (), now)
+        yield from rows
+        chain = Chain.after(number, rows)
         for kind, data in TALE:
             yield chain.extend(kind, now, data)
 

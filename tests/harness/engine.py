@@ -103,8 +103,9 @@ class Engine:
             return await (await connection.execute(query.encode(), parameters)).fetchall()
 
     async def execute(self, statement: str, *parameters: Any) -> None:
-        """A statement without rows."""
-        async with self.database.connection() as connection:
+        """A statement without rows, of who owns the tables: Interlock itself may not change most of them."""
+        connection = await psycopg.AsyncConnection.connect(self.parts.address.owner, autocommit=True)
+        async with connection:
             await connection.execute(statement.encode(), parameters)
 
     async def execute_as_owner(self, *statements: str) -> None:

@@ -15,9 +15,10 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from harness import sealed_runs
 from interlock.core.checkpoint import Checkpoint, link_of
 from interlock.core.errors import Conflict, Invalid, NotFound, Permanent, Transient
-from interlock.core.evidence import GENESIS, Evidence, EvidenceKind, evidence_line, leaf_hash
+from interlock.core.evidence import GENESIS, Evidence, leaf_hash
 from interlock.engine import audit_store, verify_bundle
 from interlock.engine.audit import Verification, Witness, read_witness, verify
 from interlock.engine.db import Connection, DatabaseAddress, migrate
@@ -52,6 +53,15 @@ class Log:
             for row in rows:
                 await insert(self.app, row)
         return rows
+
+    async def add_approved(self, run: int) -> None:
+        """A Run that somebody approved and that is not sealed yet."""
+        new = sealed_runs.asked(run)
+        verdict = sealed_runs.verdict_on(new)
+        async with self.app.transaction():
+            await sealed_runs.insert_run(self.app, new, "running", verdict)
+            for row in sealed_runs.evidence_of(new, None, verdict):
+                await insert(self.app, row)
 
     async def seal(self, rows_max: int = 1000) -> Sealed:
         """Seal, as the only sealer."""
@@ -88,18 +98,7 @@ def switch(verb: str) -> list[str]:
 
 
 def evidence_of(run: int, state: str | None) -> list[Evidence]:
-    steps: list[tuple[str, dict[str, Any]]] = [
-        ("asked", {"digest": f"{run:064x}", "action": "file.write", "actor": "person:alice"}),
-        ("decided", {"digest": f"{run:064x}", "outcome": "permit"}),
-        ("done", {"step": 0, "ok": True, "note": "报表"}),
-    ]
-    if state is not None:
-        steps.append(("closed", {"state": state}))
-    rows: list[Evidence] = []
-    for seq, (kind, data) in enumerate(steps, start=1):
-        previous = rows[-1].hash if rows else GENESIS
-        rows.append(evidence_line(run, seq, EvidenceKind(kind), NOW, data, previous))
-    return rows
+    return sealed_runs.evidence_of(sealed_runs.asked(run), state)
 
 
 async def insert(connection: Connection, row: Evidence) -> None:
@@ -111,14 +110,7 @@ async def insert(connection: Connection, row: Evidence) -> None:
 
 
 async def insert_run(connection: Connection, run: int, state: str) -> None:
-    lease = ("me", NOW) if state == "running" else (None, None)
-    await connection.execute(
-        """insert into run (number, state, actor, actor_id, action, summary, risk, changes, plan, digest, decision,
-               targets, ask_digest, timeout_seconds, owner, lease_until)
-           values (%s, %s, '{"kind": "person", "name": "alice"}', 'person:alice', 'file.write', '', 'low', true, '{}',
-               %s, '{}', '{}', '', 1, %s, %s)""",
-        (run, state, f"{run:064x}", *lease),
-    )
+    await sealed_runs.insert_run(connection, sealed_runs.asked(run), state)
 
 
 @pytest.fixture
@@ -276,7 +268,9 @@ async def test_rows_restored_from_a_newer_cluster_are_sealed_first_and_begin_an_
     foreign = Checkpoint.parse(open_note(first.note, KEY.verifier)).model_copy(update={"home": "1-1-1"})
     note = sign_note(foreign.text(), KEY).replace("'", "''")
     await log.tamper("update unsealed set xid = '1000000000'", f"update checkpoint set note = '{note}'")
-    await log.tamper("update run set state = 'succeeded', owner = null, lease_until = null")
+    await log.tamper(
+        "update run set state = 'succeeded', owner = null, lease_until = null, closed_at = '2026-03-01 09:30Z'"
+    )
     await log.add(2)
     await log.seal()
     await log.seal()
@@ -315,7 +309,29 @@ def column_of(table: str) -> str:
     return {"evidence": "kind = kind", "leaf": "run = run", "checkpoint": "root = root"}[table]
 
 
+NEVER_CHANGED = {
+    "run": """number actor actor_id action summary risk changes plan digest decision targets key ask_digest reason
+        created_at expires_at undo_of retry_of timeout_seconds""",
+    "run_target": "target run",
+    "approval": "run digest asker approver roles kind verdict reason at expires_at",
+    "change_freeze": "scope pattern reason set_by set_at until run",
+    "unsealed": "run seq xid",
+    "event": "at kind labels data run",
+    "output": "run seq at bytes body",
+}
+
+
+async def test_the_app_role_cannot_change_what_never_changes(log: Log) -> None:
+    for table, columns in NEVER_CHANGED.items():
+        for column in columns.split():
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await log.app.execute(f"update {table} set {column} = {column}".encode())
+
+
 HEX = "'" + "ab" * 32 + "'"
+ONE_MORE = """(run, digest, asker, kind, verdict, at, expires_at, roles, approver)
+    select run, digest, asker, 'confirmation', verdict, at, expires_at, roles, """
+FROM_BOB = " from approval where run = 4"
 ATTACKS: list[tuple[str, list[str], set[str]]] = [
     ("line", ["update evidence set line = replace(line, 'true', 'false') where run = 2"], {"row.hash"}),
     (
@@ -368,12 +384,51 @@ ATTACKS: list[tuple[str, list[str], set[str]]] = [
     ("digest", [f"update run set digest = {HEX} where number = 2"], {"run.digest"}),
     ("action", ["update run set action = 'other' where number = 2"], {"run.action"}),
     ("actor", ['update run set actor = \'{"kind": "agent", "name": "bot"}\' where number = 2'], {"run.actor"}),
+    ("actor id", ["update run set actor_id = 'person:eve' where number = 2"], {"run.actor"}),
+    (
+        "on behalf",
+        ["update run set actor = actor - 'on_behalf_of' where number = 2"],
+        {"run.on_behalf_of"},
+    ),
+    ("roles", ['update run set actor = actor || \'{"roles": ["admin"]}\' where number = 2'], {"run.row"}),
+    ("ask digest", [f"update run set ask_digest = {HEX} where number = 2"], {"run.row"}),
+    ("timeout", ["update run set timeout_seconds = 61 where number = 2"], {"run.row"}),
+    ("plan", ["update run set plan = jsonb_set(plan, '{steps,0,summary}', '\"x\"') where number = 2"], {"run.plan"}),
+    ("no plan", ["update run set plan = '[]' where number = 2"], {"run.plan"}),
+    ("decision", ['update run set decision = decision || \'{"instead": ["x"]}\' where number = 2'], {"run.decision"}),
+    ("reason", ["update run set reason = 'another' where number = 2"], {"run.reason"}),
+    ("no reason", ["update run set reason = null where number = 2"], {"run.reason"}),
+    ("summary", ["update run set summary = 'harmless' where number = 2"], {"run.summary"}),
+    ("key", ["update run set key = 'another' where number = 2"], {"run.key"}),
+    ("undo of", ["update run set undo_of = 1 where number = 2"], {"run.undo_of"}),
+    ("retry of", ["update run set retry_of = 1 where number = 2"], {"run.retry_of"}),
+    ("targets", ["update run set targets = '{file:/x}' where number = 2"], {"run.targets"}),
+    ("risk", ["update run set risk = 'low' where number = 2"], {"run.risk"}),
+    ("changes", ["update run set changes = false where number = 2"], {"run.changes"}),
+    ("asked when", ["update run set created_at = created_at - interval '1 s' where number = 2"], {"run.created_at"}),
+    ("closed when", ["update run set closed_at = closed_at + interval '1 s' where number = 2"], {"run.closed_at"}),
+    ("at no time", ["update run set created_at = 'infinity' where number = 2"], {"run.created_at"}),
+    ("no timeout", ["update run set timeout_seconds = 'NaN' where number = 2"], {"run.row"}),
+    ("no actor", ["update run set actor = '[1e400]' where number = 2"], {"run.actor"}),
+    ("never closed", ["update run set closed_at = null where number = 2"], {"run.closed_at"}),
+    ("open and closed", ["update run set closed_at = now() where number = 4"], {"run.closed_at"}),
+    ("why", ["update run set state_reason = 'nothing was wrong' where number = 2"], {"run.state_reason"}),
+    ("code", ["update run set state_code = 'fine' where number = 2"], {"run.state_reason"}),
+    ("cancelled by", ["update run set cancelled_by = 'person:eve' where number = 2"], {"run.cancelled_by"}),
+    ("approver", ["update approval set approver = 'person:eve' where run = 4"], {"approval.added", "approval.missing"}),
+    ("role", ["update approval set roles = '{admin}' where run = 4"], {"approval.added", "approval.missing"}),
+    ("verdict", ["update approval set verdict = false where run = 4"], {"approval.added", "approval.missing"}),
+    ("expiry", ["update approval set expires_at = 'infinity' where run = 4"], {"approval.added", "approval.missing"}),
+    ("verdict moved", ["update approval set run = 2 where run = 4"], {"approval.added", "approval.missing"}),
+    ("no verdict", ["delete from approval where run = 4"], {"approval.missing"}),
+    ("one more verdict", ["insert into approval " + ONE_MORE + "'person:eve'" + FROM_BOB], {"approval.added"}),
+    ("a verdict twice", ["insert into approval " + ONE_MORE + "approver" + FROM_BOB], {"approval.added"}),
     ("run row", ["delete from run where number = 2"], {"run.lost"}),
     (
         "run row added",
         [
             """insert into run select (made).* from
-                (select jsonb_populate_record(run, '{"number": 9}') as made from run limit 1) as one"""
+                (select jsonb_populate_record(run, '{"number": 9, "key": null}') as made from run limit 1) as one"""
         ],
         {"run.evidence"},
     ),
@@ -396,6 +451,7 @@ async def three_runs(log: Log) -> list[str]:
 @pytest.mark.parametrize(("statements", "codes"), [case[1:] for case in ATTACKS], ids=[case[0] for case in ATTACKS])
 async def test_whoever_owns_the_tables_is_found_out(log: Log, statements: list[str], codes: set[str]) -> None:
     await three_runs(log)
+    await log.add_approved(4)
     assert await log.codes() == set()
     await log.tamper(*statements)
     assert codes <= await log.codes()
@@ -429,7 +485,7 @@ async def test_an_honest_end_cut_at_a_checkpoint_is_found_by_what_was_kept(log: 
         "delete from leaf where index >= 5",
         "delete from evidence where run = 3 or (run = 2 and seq > 1)",
         "delete from run where number = 3",
-        "update run set state = 'waiting' where number = 2",
+        "update run set state = 'waiting', closed_at = null where number = 2",
     )
     assert await log.codes() == set()
     found = await log.verify(read_witness(notes[-1], KEY.verifier))

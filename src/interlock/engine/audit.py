@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from interlock.core.checkpoint import Checkpoint
 from interlock.core.errors import Invalid, Permanent
 from interlock.core.evidence import leaf_hash
 from interlock.core.model import Frozen
 from interlock.engine import audit_store
-from interlock.engine.audit_chain import ChainWalk, RunTale, compare_run
+from interlock.engine.audit_chain import ChainWalk, RunTale
+from interlock.engine.audit_runs import compare_run
 from interlock.engine.audit_tree import Kept, TreeWalk
 from interlock.engine.db import Connection
 from interlock.engine.findings import FINDINGS_MAX, Finding, Findings
@@ -138,9 +141,25 @@ async def _walk_chains(connection: Connection, chains: ChainWalk, findings: Find
 
 
 async def _compare_runs(connection: Connection, tales: Sequence[RunTale], findings: Findings) -> None:
-    rows = await audit_store.run_facts(connection, [tale.run for tale in tales])
-    for tale in tales:
-        compare_run(findings, tale, rows.get(tale.run))
+    """The Runs come in the order of their numbers, and so do the rows of the Run table."""
+    numbers = [tale.run for tale in tales]
+    verdicts = await audit_store.verdicts_on(connection, numbers)
+    waiting = deque(tales)
+
+    def compare(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            while waiting[0].run != row["number"]:
+                compare_run(findings, waiting.popleft(), None)
+            tale = waiting.popleft()
+            compare_run(findings, tale, row, verdicts.get(tale.run, ()))
+
+    facts = audit_store.rows_in_chunks(
+        connection, audit_store.RUN_FACTS, {"numbers": numbers}, audit_store.RUNS_AT_ONCE
+    )
+    async for rows in facts:
+        await asyncio.to_thread(compare, rows)
+    for tale in waiting:
+        compare_run(findings, tale, None)
 
 
 async def _walk_tree(connection: Connection, tree: TreeWalk) -> None:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from interlock.core.evidence import GENESIS, EvidenceKind
-from interlock.core.run import FINAL_STATES
 from interlock.engine.findings import Findings
 from interlock.lib.canonical import canonical_bytes
 
 _FIELDS = {"at", "data", "kind", "prev", "run", "seq", "v"}
 _KINDS = frozenset(EvidenceKind)
-_FINAL = frozenset(state.value for state in FINAL_STATES)
-_QUICK = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+QUICK = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
 @dataclass
 class RunTale:
-    """What a Run's evidence says of it, to be held against the Run table."""
+    """What a Run's evidence says of it, to be held against the tables.
+
+    `asked`, `closed` (None while the Run is open) and each of `verdicts` are the data of those rows; the first two with
+    the time of their row as `at`.
+    """
 
     run: int
     rows: int = 0
@@ -29,7 +31,9 @@ class RunTale:
     index: int = -1
     digest: str | None = None
     asked: dict[str, Any] = field(default_factory=dict)
-    closed_state: str | None = None
+    decided: dict[str, Any] = field(default_factory=dict)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    closed: dict[str, Any] | None = None
 
 
 class ChainWalk:
@@ -83,15 +87,23 @@ class ChainWalk:
                 "this first row names a row before it" if row["seq"] == 1 else "it does not follow from the row before"
             )
             self._add("row.prev", what, row)
-        if tale.closed_state is not None and kind != EvidenceKind.NOTED:
+        if tale.closed is not None and kind != EvidenceKind.NOTED:
             self._add("row.after_closed", f"{kind!r} comes after the Run was closed", row)
-        data = value["data"]
+        self._gather(tale, row, value)
+
+    def _gather(self, tale: RunTale, row: Mapping[str, Any], value: dict[str, Any]) -> None:
+        """Keep what the tables must agree with."""
+        kind, data = row["kind"], value["data"]
         if row["seq"] == 1:
-            self._check_first(tale, row, data)
-        elif kind == EvidenceKind.DECIDED and row["seq"] == 2 and data.get("digest", tale.digest) != tale.digest:  # noqa: PLR2004
-            self._add("row.digest", "what was decided on is not what was asked", row)
-        if kind == EvidenceKind.CLOSED:
-            tale.closed_state = str(data.get("state"))
+            self._check_first(tale, row, data | {"at": value["at"]})
+        elif kind == EvidenceKind.DECIDED and row["seq"] == 2:  # noqa: PLR2004
+            tale.decided = data
+            if data.get("digest") != tale.digest:
+                self._add("row.digest", "what was decided on is not what was asked", row)
+        elif kind == EvidenceKind.APPROVED:
+            tale.verdicts.append(data)
+        elif kind == EvidenceKind.CLOSED:
+            tale.closed = data | {"at": value["at"]}
 
     def _check_first(self, tale: RunTale, row: Mapping[str, Any], data: dict[str, Any]) -> None:
         if row["kind"] != EvidenceKind.ASKED:
@@ -118,36 +130,6 @@ class ChainWalk:
         self._findings.add(code, where, run=row["run"], seq=row["seq"], index=row["index"])
 
 
-def compare_run(findings: Findings, tale: RunTale, row: Mapping[str, Any] | None) -> None:
-    """Hold what the Run table says (number, state, digest, action, kind and name of the actor) against its evidence."""
-
-    def add(code: str, message: str) -> None:
-        findings.add(code, f"Run {tale.run}: {message}", run=tale.run)
-
-    if row is None:
-        add("run.lost", "there is evidence of it, and no row in the Run table")
-        return
-    if tale.rows and tale.asked:
-        if row["digest"] != tale.digest:
-            add("run.digest", "the Run table has another plan's digest than what was asked")
-        _compare_ask(add, tale.asked, row)
-    if tale.closed_state is not None and row["state"] != tale.closed_state:
-        add("run.state", f"the Run table says {row['state']!r}, its evidence was closed as {tale.closed_state!r}")
-    elif tale.closed_state is None and row["state"] in _FINAL:
-        add("run.state", f"the Run table says {row['state']!r}, and no evidence closes it")
-
-
-def _compare_ask(add: Callable[[str, str], None], asked: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-    action, actor = asked.get("action", row["action"]), asked.get("actor")
-    if action != row["action"]:
-        add("run.action", f"the Run table says {row['action']!r}, asked was {action!r}")
-    if isinstance(actor, dict):
-        actor = f"{actor.get('kind')}:{actor.get('name')}"
-    told = f"{row['kind']}:{row['name']}"
-    if actor is not None and actor != told:
-        add("run.actor", f"the Run table says {told!r} asked, the evidence says {actor!r}")
-
-
 def _parse(line: str) -> dict[str, Any] | None:
     """The line as an object with exactly the seven fields; None when it is anything else, or not canonical."""
     try:
@@ -156,7 +138,7 @@ def _parse(line: str) -> dict[str, Any] | None:
             return None
         # The C encoder gives the canonical form of nearly every line at a tenth of the cost of the exact one, for which
         # every number is a double.
-        if _QUICK.encode(value) != line and canonical_bytes(json.loads(line, parse_int=float)) != line.encode():
+        if QUICK.encode(value) != line and canonical_bytes(json.loads(line, parse_int=float)) != line.encode():
             return None
     except (ValueError, RecursionError):
         return None

@@ -15,6 +15,9 @@ from interlock.lib.merkle import Frontier
 
 SEAL_LOCK = 0x1A7E_5EA1
 CHUNK_ROWS = 4000
+RUNS_AT_ONCE = 100
+"""Plans may be megabytes each."""
+VERDICTS_MAX = 100_000
 
 
 @dataclass(frozen=True)
@@ -153,11 +156,27 @@ LEAVES = """select l.index, l.run, l.seq, e.hash from leaf l
     left join evidence e on e.run = l.run and e.seq = l.seq order by l.index"""
 
 
-async def run_facts(connection: Connection, numbers: list[int]) -> dict[int, dict[str, Any]]:
-    """What the Run table says of these Runs."""
-    query = """select number, state, digest, action, actor->>'kind' as kind, actor->>'name' as name
-        from run where number = any(%s)"""
-    return {row["number"]: row for row in await (await connection.execute(query, (numbers,))).fetchall()}
+# JSON as text: it is parsed where it is checked, in the thread. Times as ISO 8601 in UTC: a forged one may be
+# `infinity` or a year that Python has no number for, and must not end the verification.
+RUN_FACTS = """select number, state, state_reason, state_code, actor::text as actor, actor_id, action, summary, risk,
+        changes, plan::text as plan, digest, decision::text as decision, targets, key, ask_digest, reason,
+        to_json(created_at at time zone 'UTC') #>> '{}' as created_at,
+        to_json(closed_at at time zone 'UTC') #>> '{}' as closed_at,
+        cancelled_by, undo_of, retry_of, timeout_seconds
+    from run where number = any(%(numbers)s) order by number"""
+
+VERDICTS = """select run, digest, asker, approver, roles, kind, verdict, reason,
+        to_json(at at time zone 'UTC') #>> '{}' as at, to_json(expires_at at time zone 'UTC') #>> '{}' as expires_at
+    from approval where run = any(%(numbers)s) limit %(limit)s"""
+
+
+async def verdicts_on(connection: Connection, numbers: list[int]) -> dict[int, list[dict[str, Any]]]:
+    """The verdicts on these Runs, by Run: at most `VERDICTS_MAX`; where there are more, some will be missed."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    cursor = await connection.execute(VERDICTS, {"numbers": numbers, "limit": VERDICTS_MAX})
+    for row in await cursor.fetchall():
+        found.setdefault(row["run"], []).append(row)
+    return found
 
 
 async def runs_without_evidence(connection: Connection, limit: int) -> list[int]:

@@ -56,8 +56,10 @@ def connection_words(conninfo: str) -> dict[str, str]:
     return {name: str(value) for name, value in words.items() if value is not None}
 
 
-# What the app role may do. Evidence, leaves and checkpoints are only ever added to.
+# What the app role may do. Evidence, leaves and checkpoints are only ever added to; of the other rows it changes only
+# what changes in an honest life: neither what was asked and decided, nor who approved it.
 GRANTS: tuple[LiteralString, ...] = (
+    "revoke update on all tables in schema public from {app}",
     "grant usage on schema public to {app}",
     "grant usage on all sequences in schema public to {app}",
     "grant select on all tables in schema public to {app}",
@@ -65,7 +67,14 @@ GRANTS: tuple[LiteralString, ...] = (
         "grant insert on run, run_target, evidence, unsealed, leaf, checkpoint, approval, event, change_freeze,"
         " adopted, output to {app}"
     ),
-    "grant update on run, run_target, approval, change_freeze, adopted to {app}",
+    (
+        "grant update (state, state_reason, state_code, owner, fence, lease_until, due_at, closed_at, cancelled_by)"
+        " on run to {app}"
+    ),
+    "grant update (holding) on run_target to {app}",
+    "grant update (used_at) on approval to {app}",
+    "grant update (lifted_by, lifted_at) on change_freeze to {app}",
+    "grant update on adopted to {app}",
     "grant delete on run_target, unsealed, event, output, adopted to {app}",
 )
 

@@ -401,6 +401,8 @@ class Execution:
         if ending.state.is_final or ending.state is RunState.UNRESOLVED:
             kind = EvidenceKind.CLOSED if ending.state.is_final else EvidenceKind.NOTED
             data: JsonObject = {"state": ending.state.value, "reason": reason, "code": ending.code}
+            if kind is EvidenceKind.CLOSED and self._hold.cancelled_by is not None:
+                data["cancelled_by"] = self._hold.cancelled_by
             self._trail.add(kind, data if ending.state.is_final else {"note": "unresolved", **data})
         event = self._event(f"run.{ending.state}", reason=reason, code=ending.code)
         return await self._trail.leave(ending.state, reason, ending.code, event)

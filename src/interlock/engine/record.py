@@ -66,6 +66,7 @@ def first_rows(new: NewRun, approvals: tuple[Approval, ...], now: datetime) -> t
         "reason": new.reason,
         "undo_of": new.undo_of,
         "retry_of": new.retry_of,
+        "row_digest": digest_of(never_changed(new.actor.model_dump(mode="json"), new.ask_digest, new.timeout_seconds)),
     }
     decided: JsonObject = {
         "digest": new.digest,
@@ -80,6 +81,12 @@ def first_rows(new: NewRun, approvals: tuple[Approval, ...], now: datetime) -> t
         closed: JsonObject = {"state": new.state.value, "reason": new.state_reason, "code": new.state_code}
         rows.append(chain.extend(EvidenceKind.CLOSED, now, closed))
     return tuple(rows)
+
+
+def never_changed(actor: JsonObject, ask_digest: str, timeout_seconds: float) -> JsonObject:
+    """What else the Run's row holds from beginning to end; without its digest nobody could tell a forged role."""
+    whole = int(timeout_seconds) if float(timeout_seconds).is_integer() else timeout_seconds
+    return {"actor": actor, "ask_digest": ask_digest, "timeout_seconds": whole}
 
 
 def _shown(plan: Plan) -> list[JsonValue]:
@@ -107,11 +114,13 @@ def verdict_data(approval: Approval) -> JsonObject:
     """A verdict, as evidence keeps it."""
     return {
         "approver": approval.approver,
+        "roles": list(approval.roles),
         "asker": approval.asker,
         "digest": approval.digest,
         "kind": approval.kind,
         "verdict": approval.verdict,
         "reason": approval.reason,
+        "at": approval.at.isoformat(),
         "expires_at": approval.expires_at.isoformat(),
     }
 

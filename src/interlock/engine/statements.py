@@ -53,14 +53,15 @@ with free as materialized (
         and (select count(*) from run where state = 'running' and actor_id = %(actor_id)s) < %(cap_actor)s
         and (select count(*) from run where state = 'running' and action = %(action)s) < %(cap_action)s as claimed),
     held as (insert into run (number, state, state_reason, state_code, actor, actor_id, action, summary, risk,
-            changes, plan, digest, decision, targets, key, ask_digest, reason, expires_at, closed_at, undo_of,
-            retry_of, owner, fence,
+            changes, plan, digest, decision, targets, key, ask_digest, reason, created_at, expires_at, closed_at,
+            undo_of, retry_of, owner, fence,
             lease_until, timeout_seconds)
         select %(number)s, case when claimed then 'running' else %(state)s end, %(state_reason)s, %(state_code)s,
             %(actor)s::jsonb,
             %(actor_id)s, %(action)s, %(summary)s, %(risk)s, %(changes)s, %(plan)s::jsonb, %(digest)s,
             %(decision)s::jsonb, %(targets)s::text[], %(key)s, %(ask_digest)s, %(reason)s,
-            now() + make_interval(secs => %(expires)s), case when %(final)s then now() end, %(undo_of)s, %(retry_of)s,
+            %(created_at)s, now() + make_interval(secs => %(expires)s), %(closed_at)s::timestamptz, %(undo_of)s,
+            %(retry_of)s,
             case when claimed then %(owner)s::text end, claimed::int,
             case when claimed then now() + make_interval(secs => %(lease)s) end, %(timeout_seconds)s
         from free
@@ -145,8 +146,8 @@ select number from held
 
 LEAVE = f"""
 with held as (update run set state = %(state)s, state_reason = %(reason)s, state_code = %(code)s,
-        owner = null, lease_until = null,
-        closed_at = case when %(final)s then now() end
+        owner = null, lease_until = null, closed_at = %(closed_at)s::timestamptz,
+        cancelled_by = case when %(final)s then %(cancelled_by)s else cancelled_by end
     where number = %(number)s and owner = %(owner)s and fence = %(fence)s and state = 'running'
     returning number, closed_at),
     freed as (delete from run_target using held where run = held.number and %(free)s returning target),
@@ -160,8 +161,8 @@ from held
 # What a person decides about an unresolved Run stands above an earlier wish to cancel it.
 MOVE = f"""
 with held as (update run set state = %(state)s, state_reason = %(reason)s, state_code = %(code)s, due_at = now(),
-        closed_at = case when %(final)s then now() end,
-        cancelled_by = case when %(old)s <> 'unresolved' then cancelled_by end
+        closed_at = %(closed_at)s::timestamptz,
+        cancelled_by = case when %(final)s then %(cancelled_by)s when %(old)s <> 'unresolved' then cancelled_by end
     where number = %(number)s and state = %(old)s returning number),
     freed as (delete from run_target using held where run = held.number and %(final)s returning target),
     slot as (insert into run_target (target, run)

@@ -131,6 +131,13 @@ def _trail(rows: tuple[Evidence, ...], events: tuple[Event, ...]) -> dict[str, A
     }
 
 
+def _end(rows: tuple[Evidence, ...]) -> dict[str, Any]:
+    """When a Run ended and who cancelled it, as the row that closes it has them: verification compares."""
+    closing = rows[-1].line if rows and rows[-1].kind is EvidenceKind.CLOSED else None
+    told = {"at": None, "data": {}} if closing is None else json.loads(closing)
+    return {"closed_at": told["at"], "cancelled_by": told["data"].get("cancelled_by")}
+
+
 def _run(row: dict[str, Any]) -> Run:
     return Run.model_validate(row)
 
@@ -210,6 +217,8 @@ class RunStore:
         parameters = {
             **_trail(rows, events),
             **_new_run_parameters(new),
+            **_end(rows),
+            "created_at": json.loads(rows[0].line)["at"],
             "owner": claim_for if new.state is RunState.QUEUED else None,
             "lease": LEASE_SECONDS,
             "cap_actor": caps.per_actor if caps else 0,
@@ -376,6 +385,7 @@ class RunStore:
             "state": state.value,
             "reason": reason,
             "code": code,
+            **(end := _end(rows)),
             "final": state.is_final,
             "free": state.is_final or state is RunState.WAITING,
         }
@@ -384,6 +394,8 @@ class RunStore:
         if row is None or row["number"] is None:
             raise LeaseLost
         left = {"state": state, "state_reason": reason, "state_code": code, "closed_at": row["closed_at"]}
+        if state.is_final:
+            left["cancelled_by"] = end["cancelled_by"]
         return Left(run.model_copy(update={**left, "owner": None, "lease_until": None}), row["more"])
 
     async def move(
@@ -410,6 +422,7 @@ class RunStore:
             "old": run.state.value,
             "reason": reason,
             "code": code,
+            **_end(rows),
             "final": state.is_final,
             "slots": slots_of(run.plan) if state is RunState.QUEUED else [],
         }
@@ -526,7 +539,6 @@ def _new_run_parameters(new: NewRun) -> dict[str, Any]:
         "ask_digest": new.ask_digest,
         "reason": new.reason,
         "expires": new.expires_seconds,
-        "final": new.state.is_final,
         "undo_of": new.undo_of,
         "retry_of": new.retry_of,
         "timeout_seconds": new.timeout_seconds,
