@@ -19,7 +19,7 @@ from interlock.core.plan import Step
 from interlock.core.ports import StepContext
 from interlock.core.run import RunState
 from interlock.engine.hold import Hold
-from interlock.engine.progress import Direction, Open, Progress, read_progress
+from interlock.engine.progress import Direction, Open, Progress, read_progress, started_data
 from interlock.engine.store import LeaseLost, Left, RunStore, event_of
 from interlock.engine.trail import RecordLost, Trail, plain
 from interlock.lib.canonical import canonical_bytes, digest_of
@@ -94,9 +94,14 @@ class _StepEnd:
 
 
 class Execution:
-    """One worker's work on one Run, from where its evidence says it stands."""
+    """One worker's work on one Run, from where its evidence says it stands.
 
-    def __init__(self, services: Services, hold: Hold, rows: tuple[Evidence, ...], *, recheck: bool) -> None:
+    `begun`: this worker has just written, together with its claim, that it begins the first step.
+    """
+
+    def __init__(
+        self, services: Services, hold: Hold, rows: tuple[Evidence, ...], *, recheck: bool, begun: bool = False
+    ) -> None:
         self._services = services
         self._hold = hold
         self._run = hold.run
@@ -105,6 +110,7 @@ class Execution:
         self._trail = Trail(services.store, hold.run, rows, services.clock)
         self._progress: Progress = read_progress(rows)
         self._recheck = recheck
+        self._begun = begun
         self._started_at = services.clock.monotonic()
 
     async def finish(self) -> Left:
@@ -124,7 +130,7 @@ class Execution:
                 return ending
         if self._progress.direction == "undo":
             self._hold.turn_back()
-        if self._progress.open is not None:
+        if self._progress.open is not None and not self._begun:
             ending = await self._settle(self._progress.open)
             if ending is not None:
                 return ending
@@ -174,7 +180,8 @@ class Execution:
     async def _forward(self) -> Ending:
         first = not self._progress.started
         while (index := self._progress.next_step(len(self._steps))) is not None:
-            ending = await self._pause_between_steps(look_for_freeze=not first)
+            # What was begun with its claim goes on at once: nothing can have changed since.
+            ending = None if self._begun else await self._pause_between_steps(look_for_freeze=not first)
             if ending is not None:
                 return ending
             first = False
@@ -293,16 +300,13 @@ class Execution:
                 return _StepEnd(ok=False, reason=reason, touched=touched, give_back=True)
 
     async def _attempt(self, step: Step, index: int, attempt: int, direction: Direction) -> _StepEnd | Transient:
-        started: JsonObject = {
-            "step": index,
-            "attempt": attempt,
-            "direction": direction,
-            "worker": self._services.worker,
-        }
-        self._trail.add(EvidenceKind.STARTED, started)
-        first_word = () if self._progress.started else (self._event("run.started"),)
-        await self._trail.flush(*first_word, use_approvals=not self._progress.started)
-        self._progress.started = True
+        if self._begun:
+            self._begun = False
+        else:
+            self._trail.add(EvidenceKind.STARTED, started_data(index, attempt, direction, self._services.worker))
+            first_word = () if self._progress.started else (self._event("run.started"),)
+            await self._trail.flush(*first_word, use_approvals=not self._progress.started)
+            self._progress.started = True
         context = self._services.contexts.make(self._hold, index, attempt, self._note)
         try:
             result = await self._in_thread(partial(self._action.perform, step, context), step.timeout_seconds)

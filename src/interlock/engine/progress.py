@@ -65,6 +65,11 @@ class Progress:
         return count - 1 if index is None else index
 
 
+def started_data(step: int, attempt: int, direction: Direction, worker: JsonObject) -> JsonObject:
+    """What is written down before an effect."""
+    return {"step": step, "attempt": attempt, "direction": direction, "worker": worker}
+
+
 def read_progress(rows: Iterable[Evidence]) -> Progress:
     """Fold a Run's evidence, in order, into where it stands."""
     progress = Progress()

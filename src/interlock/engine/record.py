@@ -102,6 +102,14 @@ def _shown(plan: Plan) -> list[JsonValue]:
     return shown
 
 
+def beginning(
+    new: NewRun, rows: tuple[Evidence, ...], data: JsonObject, now: datetime
+) -> tuple[tuple[Evidence, ...], tuple[Event, ...]]:
+    """What says, behind the first rows, that the first step begins."""
+    started = Chain.after(new.number, rows).extend(EvidenceKind.STARTED, now, data)
+    return (started,), (event_of(new.number, "run.started", new.actor, new.plan.action),)
+
+
 def first_events(new: NewRun) -> tuple[Event, ...]:
     """Asked, and what became of it when it does not run at once."""
     asked = event_of(new.number, "run.asked", new.actor, new.plan.action, risk=new.plan.risk)

@@ -14,6 +14,7 @@ import structlog
 from interlock.core.errors import Transient
 from interlock.core.evidence import Evidence, EvidenceKind
 from interlock.core.model import JsonObject
+from interlock.core.plan import Plan
 from interlock.core.run import Run, RunState
 from interlock.engine.cancellation import cancel_all
 from interlock.engine.db import Database
@@ -21,6 +22,7 @@ from interlock.engine.execution import Execution, Services
 from interlock.engine.hold import Hold
 from interlock.engine.identity import is_dead, owner_of
 from interlock.engine.policy_load import GROUPS
+from interlock.engine.progress import started_data
 from interlock.engine.signals import Signals
 from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, UNCAPPED, Caps, Claimed, LeaseLost, RunStore, event_of
 from interlock.engine.trail import RecordLost, Trail, plain
@@ -140,10 +142,29 @@ class Runner:
             name == action for _, name in runs
         ) >= caps.per_action.get(action, UNCAPPED)
 
-    def perform(self, run: Run, *, recheck: bool, asked_at: float, rows: tuple[Evidence, ...] | None = None) -> None:
+    def beginning(self, plan: Plan) -> JsonObject | None:
+        """What is written of the first step's start together with the claim, so that one transaction does for both.
+
+        None where a crash right after it would leave a doubt: there it is written when the step is about to begin.
+        """
+        step = plan.steps[0]
+        if step.repeatable or not step.changes or self._services.action(plan.action).guarded:
+            return started_data(0, 1, "do", self._worker)
+        return None
+
+    def perform(
+        self,
+        run: Run,
+        *,
+        recheck: bool,
+        asked_at: float,
+        rows: tuple[Evidence, ...] | None = None,
+        begun: bool = False,
+    ) -> None:
         """Perform a claimed Run in a reserved slot.
 
         `asked_at`: the monotonic time before the claim was sent. `rows`: its evidence, when the caller knows it.
+        `begun`: the last of them says that its first step begins.
         """
         known = self._holds.get(run.number)
         if known is not None and known.run.fence >= run.fence:
@@ -151,7 +172,7 @@ class Runner:
             return
         hold = Hold(run, asked_at + LEASE_SECONDS - MARGIN_SECONDS, self._services.clock)
         self._holds[run.number] = hold
-        task = asyncio.create_task(self._perform(hold, rows, recheck=recheck), name=f"run.{run.number}")
+        task = asyncio.create_task(self._perform(hold, rows, recheck=recheck, begun=begun), name=f"run.{run.number}")
         self._working.add(task)
         task.add_done_callback(self._working.discard)
         self._leaving[run.number] = task
@@ -172,11 +193,13 @@ class Runner:
         if number in self._holds:
             self._holds[number].cancel(by)
 
-    async def _perform(self, hold: Hold, rows: tuple[Evidence, ...] | None, *, recheck: bool) -> Run | None:
+    async def _perform(
+        self, hold: Hold, rows: tuple[Evidence, ...] | None, *, recheck: bool, begun: bool
+    ) -> Run | None:
         number, run, more = hold.run.number, None, True
         try:
             rows = await self._store.evidence(number) if rows is None else rows
-            left = await Execution(self._services, hold, rows, recheck=recheck).finish()
+            left = await Execution(self._services, hold, rows, recheck=recheck, begun=begun).finish()
             run, more = left.run, left.more
             log.info("run.left", run=number, action=run.action, state=run.state, reason=run.state_reason)
         except LeaseLost:

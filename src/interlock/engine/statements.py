@@ -33,6 +33,11 @@ select (select coalesce(jsonb_agg(to_jsonb(a) - '{{id,used_at}}'::text[] order b
 REFUSED = """(select max(number) from run where state = 'denied' and actor_id = %(actor)s and digest = %(digest)s
         and closed_at > now() - make_interval(mins => %(minutes)s) and state_code = '{code}')"""
 
+# Where the Run is claimed with its record, `begun_rows` and `begun_events` say besides that its first step begins.
+ASKED = TRAIL.replace("%(rows)s", "case when held.state = 'running' then %(begun_rows)s else %(rows)s end").replace(
+    "%(events)s", "case when held.state = 'running' then %(begun_events)s else %(events)s end"
+)
+
 LOOK = f"""
 select case when %(take)s and not exists (select 1 from run where state = 'denied' and actor_id = %(actor)s
             and digest = %(digest)s and closed_at > now() - make_interval(mins => %(minutes)s))
@@ -71,11 +76,13 @@ with free as materialized (
     slot as (insert into run_target (target, run, holding)
         select target, number, state = 'running' from held, unnest(%(slots)s::text[]) as target
         where state in ('queued', 'running')),
-    verdict as (insert into approval (run, digest, asker, approver, roles, kind, verdict, reason, at, expires_at)
-        select run, digest, asker, approver, roles, kind, verdict, reason, at, expires_at
-        from jsonb_to_recordset(%(approvals)s) as v (run bigint, digest text, asker text, approver text, roles text[],
-            kind text, verdict boolean, reason text, at timestamptz, expires_at timestamptz)),
-    {TRAIL},
+    verdict as (insert into approval (run, digest, asker, approver, roles, kind, verdict, reason, at, expires_at,
+            used_at)
+        select v.run, v.digest, v.asker, v.approver, v.roles, v.kind, v.verdict, v.reason, v.at, v.expires_at,
+            case when %(begun)s and held.state = 'running' then now() end
+        from held, jsonb_to_recordset(%(approvals)s) as v (run bigint, digest text, asker text, approver text,
+            roles text[], kind text, verdict boolean, reason text, at timestamptz, expires_at timestamptz)),
+    {ASKED},
     told as (select pg_notify('interlock_queued', number::text) from held where state = 'queued')
 select number, state, created_at, due_at, expires_at, closed_at, owner, fence, lease_until,
     (select count(*) from told) as told

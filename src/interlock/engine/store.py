@@ -131,6 +131,16 @@ def _trail(rows: tuple[Evidence, ...], events: tuple[Event, ...]) -> dict[str, A
     }
 
 
+def _begun(
+    rows: tuple[Evidence, ...],
+    events: tuple[Event, ...],
+    begun: tuple[tuple[Evidence, ...], tuple[Event, ...]] | None,
+) -> dict[str, Any]:
+    further_rows, further_events = begun or ((), ())
+    whole = _trail((*rows, *further_rows), (*events, *further_events))
+    return {"begun": begun is not None, "begun_rows": whole["rows"], "begun_events": whole["events"]}
+
+
 def _end(rows: tuple[Evidence, ...]) -> dict[str, Any]:
     """When a Run ended and who cancelled it, as the row that closes it has them: verification compares."""
     closing = rows[-1].line if rows and rows[-1].kind is EvidenceKind.CLOSED else None
@@ -204,11 +214,13 @@ class RunStore:
         *,
         claim_for: str | None,
         caps: Caps | None,
+        begun: tuple[tuple[Evidence, ...], tuple[Event, ...]] | None = None,
         waiting_max: int | None = None,
     ) -> Run:
         """Record an ask in one transaction: Run, evidence, targets, approvals, outbox.
 
-        A queued Run is claimed at once for `claim_for` when no earlier open Run has its targets and the caps allow.
+        A queued Run is claimed at once for `claim_for` when no earlier open Run has its targets and the caps allow;
+        then `begun`, rows and events of how its first step begins, is recorded with it.
 
         Returns: the Run as recorded, which is `running` when it was claimed.
         Raises: Conflict `run.key_taken` when the actor used the key meanwhile; `run.too_many_waiting` when
@@ -216,6 +228,7 @@ class RunStore:
         """
         parameters = {
             **_trail(rows, events),
+            **_begun(rows, events, begun),
             **_new_run_parameters(new),
             **_end(rows),
             "created_at": json.loads(rows[0].line)["at"],

@@ -25,7 +25,7 @@ from interlock.engine.planner import Planner
 from interlock.engine.policy import Judge
 from interlock.engine.policy_request import DecisionContext
 from interlock.engine.proposal import Proposal
-from interlock.engine.record import first_events, first_rows, new_run, reason_of
+from interlock.engine.record import beginning, first_events, first_rows, new_run, reason_of
 from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals, set_within
 from interlock.engine.store import Prelude, RunStore
@@ -286,6 +286,8 @@ class Door:
         asked = (actor.id, new.plan.action)
         claim = runner is not None and self._fast_path and new.state is RunState.QUEUED and runner.reserve(asked)
         waits_alone = new.state is RunState.WAITING and actor.kind == "agent"
+        begins = runner.beginning(new.plan) if runner is not None and claim else None
+        begun = beginning(new, rows, begins, self._clock.now()) if begins is not None else None
         asked_at = self._clock.monotonic()
         claimed = False
         try:
@@ -296,6 +298,7 @@ class Door:
                 approvals,
                 claim_for=runner.owner if runner is not None and claim else None,
                 caps=runner.caps_for(new.plan.action) if runner is not None else None,
+                begun=begun,
                 waiting_max=self._limits().waiting_per_agent_max if waits_alone else None,
             )
             claimed = recorded.state is RunState.RUNNING
@@ -303,7 +306,8 @@ class Door:
             if runner is not None and claim and not claimed:
                 runner.release(asked)
         if runner is not None and claimed:
-            runner.perform(recorded, recheck=False, asked_at=asked_at, rows=rows)
+            rows = (*rows, *begun[0]) if begun is not None else rows
+            runner.perform(recorded, recheck=False, asked_at=asked_at, rows=rows, begun=begun is not None)
             runner.settle(asked)
         return recorded
 
