@@ -565,19 +565,19 @@ async def serve(
 
 async def _until_project_is_gone(folder: Path) -> None:
     """Until the folder that held interlock.yaml at the start is moved or deleted: clients find us by its path."""
-    began = folder.stat()
-    while True:
+    began = _identity_of(folder)
+    while _identity_of(folder) == began:
         await asyncio.sleep(PROJECT_LOOK_SECONDS)
-        try:
-            found = folder.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            break
-        except OSError as error:
-            log.warning("serve.project_unreadable", folder=str(folder), error=str(error))
-            continue
-        if (found.st_dev, found.st_ino) != (began.st_dev, began.st_ino):
-            break
     log.warning("serve.project_gone", folder=str(folder))
+
+
+def _identity_of(folder: Path) -> tuple[int, int] | None:
+    """Device and inode; None where there is none."""
+    try:
+        found = folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 __all__ = [

@@ -14,6 +14,7 @@ from interlock.core.errors import Conflict, Denied, Permanent, Transient
 from interlock.interfaces.cli.answer import write_note
 from interlock.interfaces.cli.patience import Patience
 from interlock.interfaces.cli.record import Record
+from interlock.interfaces.cli.serve_lock import ALREADY_RUNNING, holder_of, require_here
 from interlock.interfaces.errors import CONFLICT
 from interlock.interfaces.local.client import Connection, NotRunning
 from interlock.interfaces.local.protocol import PROTOCOL, decode_frame, error_from_json
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_SECONDS = 180.0
 STOP_TIMEOUT_SECONDS = 60.0
 LOG_BYTES_MAX = 1024 * 1024
-ALREADY_RUNNING = "resident.running"
-"""The code of the error with which a second resident process gives way to the first."""
+
 _WORD_BYTES_MAX = 64 * 1024
 _LOG_TAIL_LINES = 15
 _LOG_TAIL_BYTES = 8 * 1024
@@ -60,10 +60,14 @@ def connect(locations: Locations, settings: Settings) -> Resident:
 
 
 def attach(locations: Locations) -> Resident | None:
-    """A connection to the process that runs, or None."""
+    """A connection to the process that runs, or None.
+
+    Raises: Conflict when one runs on this state, and answers somewhere else because the folder was moved.
+    """
     try:
         connection = Connection(locations.door_socket, trusted_uids=locations.trusted_uids())
     except NotRunning:
+        require_here(locations)
         return None
     return Resident(connection, Record(connection.call("hello")))
 
@@ -85,7 +89,10 @@ def start(locations: Locations, settings: Settings) -> Resident:
             exit_code = started
     if exit_code is None or exit_code == CONFLICT:
         msg = f"the resident process is not ready after {START_TIMEOUT_SECONDS:.0f} seconds"
-        raise Transient(msg, code="resident.slow", fix=f"look at {locations.log_file}, and ask again")
+        holder = holder_of(locations)
+        fix = f"look at {locations.log_file}, and ask again"
+        fix += f"; if it hangs: kill {holder.pid}" if holder is not None else ""
+        raise Transient(msg, code="resident.slow", fix=fix)
     tail = _log_tail(locations, said_before)
     msg = "the resident process did not start" + (f"; it said:\n{tail}" if tail else "")
     raise Permanent(msg, code="resident.failed", fix=f"interlock serve; its log is {locations.log_file}")

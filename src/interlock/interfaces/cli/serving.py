@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self
 
-from interlock.core.errors import Conflict, InterlockError
+from interlock.core.errors import InterlockError
 from interlock.interfaces.cli.answer import write_note
-from interlock.interfaces.cli.resident import ALREADY_RUNNING
+from interlock.interfaces.cli.serve_lock import alone
 from interlock.interfaces.messages import say
 from interlock.settings import Locations, Settings
 
@@ -76,7 +73,7 @@ def serve_until_stopped(locations: Locations, settings: Settings, readiness: Rea
     from interlock.interfaces.local.server import local_server
 
     locations.make_folders()
-    with _alone(locations):
+    with alone(locations):
         asyncio.run(
             serve(
                 locations,
@@ -87,19 +84,3 @@ def serve_until_stopped(locations: Locations, settings: Settings, readiness: Rea
                 report=readiness.report,
             )
         )
-
-
-@contextmanager
-def _alone(locations: Locations) -> Iterator[None]:
-    """Hold the lock for as long as this process lives, however it ends."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(locations.lock_file, flags, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        msg = f"Interlock serves {locations.project_file} already"
-        raise Conflict(msg, code=ALREADY_RUNNING, fix="interlock status") from error
-    else:
-        yield
-    finally:
-        os.close(descriptor)
