@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -232,6 +233,7 @@ def match_program(compiled: CompiledProgram, argv: tuple[str, ...], candidates: 
     program = compiled.program
     given: list[_Given] = []
     try:
+        _refuse_texts(program, argv)
         node, index = _walk_words(compiled, argv, given)
     except _Mismatch as mismatch:
         return _answer(program, mismatch, compiled.root)
@@ -249,6 +251,13 @@ def match_program(compiled: CompiledProgram, argv: tuple[str, ...], candidates: 
         why = f"{program.program} has no known command {word!r}" if word else "a command is missing after the program"
         best = _Mismatch(min(index, len(argv) - 1), why)
     return _answer(program, best, node)
+
+
+def _refuse_texts(program: Program, argv: tuple[str, ...]) -> None:
+    for pattern, why in program.refused_texts.items():
+        for index, token in enumerate(argv[1:], start=1):
+            if re.search(pattern, token, re.ASCII):
+                raise _Mismatch(index, f"{token!r}: {why}", refused=True)
 
 
 def _answer(program: Program, mismatch: _Mismatch, node: Node) -> Refused | Unknown:

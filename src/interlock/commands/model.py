@@ -193,6 +193,7 @@ class Program(Frozen):
         types: Regular expressions for values of this program alone.
         refused: Options that no approval opens here, with the reason.
         refused_words: Commands (separated by commas) that no approval opens here, with the reason.
+        refused_texts: Regular expressions that no argument may hold anywhere, with the reason.
         instead: What to use in place of what is refused.
         otherwise: Why everything but the forms is refused rather than unknown: the program runs what it is told.
         executes: The program that is started in its place (`cat` for a pager).
@@ -215,6 +216,7 @@ class Program(Frozen):
     globals_anywhere: bool = True
     refused: dict[str, str] = {}
     refused_words: dict[str, str] = {}
+    refused_texts: dict[RegularExpression, str] = {}
     instead: str | None = None
     otherwise: str | None = None
     executes: str | None = Field(default=None, pattern=PROGRAM_NAME)
