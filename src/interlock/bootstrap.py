@@ -566,8 +566,10 @@ async def serve(
 async def _until_project_is_gone(folder: Path) -> None:
     """Until the folder that held interlock.yaml at the start is moved or deleted: clients find us by its path."""
     began = _identity_of(folder)
-    while _identity_of(folder) == began:
+    while True:
         await asyncio.sleep(PROJECT_LOOK_SECONDS)
+        if _identity_of(folder) != began:
+            break
     log.warning("serve.project_gone", folder=str(folder))
 
 

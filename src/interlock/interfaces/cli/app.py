@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from interlock.core.errors import InterlockError, Invalid
-from interlock.interfaces.cli.answer import answer_of_error, write_answer
+from interlock.interfaces.cli.answer import answer_of_error, write_answer, write_note
 from interlock.interfaces.cli.verb import BARE_CONFIRM
 from interlock.interfaces.errors import FAILED, INTERRUPTED
 from interlock.interfaces.messages import say, set_language
@@ -83,6 +84,8 @@ def run(argv: list[str]) -> int:
     """Parse the words, perform the verb, and return the exit code."""
     settings = read_settings()
     set_language(settings.language)
+    if not _has_output():
+        return FAILED
     words = argv if settings.completing else _with_verb(_with_bare_confirm(argv))
     first = next((word for word in words if not word.startswith("-")), None)
     command = typer.main.get_command(build(first))
@@ -96,9 +99,29 @@ def run(argv: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read us has seen enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
+        return FAILED
+    except OSError as error:
+        # What a verb itself meets became an answer before: this is about writing that answer down.
+        _forget_output()
+        write_note(say("standard output cannot be written: {why}", why=error.strerror or error))
         return FAILED
     return code if isinstance(code, int) else 0
+
+
+def _has_output() -> bool:
+    """Whether somebody can hear us; Python has no file at all for a descriptor that was closed."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as we live
+    if sys.stdout is None:
+        write_note(say("standard output cannot be written: {why}", why=os.strerror(errno.EBADF)))
+        return False
+    return True
+
+
+def _forget_output() -> None:
+    """Let what is left of the output go nowhere, so that Python does not complain again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _with_verb(words: list[str]) -> list[str]:
