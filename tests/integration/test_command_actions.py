@@ -18,7 +18,7 @@ from interlock.commands.model import Operation
 from interlock.core.action import Action, PathClass, Ports
 from interlock.core.errors import Conflict, Denied, Invalid, NotFound, Stale
 from interlock.core.model import JsonObject
-from interlock.core.plan import Plan
+from interlock.core.plan import Plan, Target
 from interlock.core.ports import ProcessResult, ProcessSpec, ProgramContext
 from interlock.core.project import Project, Roots
 from interlock.core.run import Run
@@ -73,7 +73,11 @@ class Shop:
         (folder / "private/key").write_text("precious\n")
         self.project = Project(folder=str(folder), roots=Roots(read=("logs",), write=("site",)))
         self.records = Records()
-        resolvers = ResolverSet((FileTargets(), NamedTargets(), ProcessTargets()))
+        self.look_with(FileTargets())
+
+    def look_with(self, files: FileTargets) -> None:
+        """Use this resolver of files."""
+        resolvers = ResolverSet((files, NamedTargets(), ProcessTargets()))
         ports = Ports(lambda: self.project, resolvers, SystemClock(), self.records, Redactor(), self._class, self._none)
         self.exec, self.adopt = CommandExec(ports), Adopt(ports)
 
@@ -174,6 +178,36 @@ def test_a_path_that_came_into_others_reach_since_the_plan_is_not_opened(
     with pytest.raises(Stale) as caught:
         shop.exec.perform(step, NeverRuns(shop.folder))
     assert caught.value.code == "path.swappable"
+
+
+class Flips(FileTargets):
+    """The resolver while somebody lets a link lead elsewhere after the first look."""
+
+    def __init__(self, link: Path, leads_to: str) -> None:
+        super().__init__()
+        self.link, self.leads_to = link, leads_to
+
+    def resolve(self, kind: str, name: str, context: JsonObject) -> tuple[Target, ...]:
+        found = super().resolve(kind, name, context)
+        if name.startswith(str(self.link)):
+            self.link.unlink()
+            self.link.symlink_to(self.leads_to)
+        return found
+
+
+@pytest.mark.parametrize("argv", [("chmod", "666", "site/link/f"), ("cp", "logs/f", "site/link")])
+def test_what_is_decided_on_is_what_will_be_executed_though_a_link_flips(shop: Shop, argv: tuple[str, ...]) -> None:
+    for name in ("site/one/f", "site/two/f", "logs/f"):
+        (shop.folder / name).parent.mkdir(exist_ok=True)
+        (shop.folder / name).touch()
+    link = shop.folder / "site/link"
+    link.symlink_to("one")
+    shop.look_with(Flips(link, "two"))
+    (step,) = shop.plan(*argv).steps
+    executed = str(step.params["argv"][-1])  # type: ignore[index]
+    assert executed.startswith(str(shop.folder / "site/one"))
+    assert str(shop.folder / "site/one/f") in {target.id for target in step.targets}
+    assert f"file:{shop.folder / argv[-1]}" in {name for target in step.targets for name in target.names}
 
 
 def test_an_unknown_program_is_opaque_risky_and_pinned_by_its_content(shop: Shop) -> None:

@@ -98,14 +98,16 @@ class Surroundings:
         binary = str(resolve_binary(operation.program, operation.path_candidates, owners=frozenset({0, os.geteuid()})))
         argv = list(operation.argv)
         paths: list[tuple[str, str]] = []
+        reals: dict[str, str] = {}
         targets: list[Target] = []
         uses_folder = False
         self._require_revisions(operation, folder)
         for reference in operation.paths:
             if reference.access == "revision":
                 continue
-            asked = posixpath.normpath(posixpath.join(folder, reference.text))
-            real = self._real(asked, reference, folder)
+            asked = _asked(reference, folder)
+            # Looked at once: what is decided on below is what is executed, though a link leads elsewhere meanwhile.
+            real = reals.setdefault(asked, self._real(asked, reference, folder))
             operation = self._with_access(operation, reference.access, real)
             paths.append((asked, real))
             if reference.index is None:
@@ -113,11 +115,11 @@ class Surroundings:
             else:
                 argv[reference.index] = argv[reference.index][: reference.start] + real
             if reference.access == "write":
-                targets += self._resolvers.resolve("file", asked, {"folder": folder})
-        for asked, real in self._overwritten(operation, folder):
+                targets.append(self._file(asked, real))
+        for asked, real in self._overwritten(operation, folder, reals):
             operation = self._with_access(operation, "write", real)
             paths.append((asked, real))
-            targets += self._resolvers.resolve("file", asked, {"folder": folder})
+            targets.append(self._file(asked, real))
         if operation.changes:
             targets += self._touched(operation, folder, context)
         return Placed(
@@ -130,6 +132,12 @@ class Surroundings:
             paths=tuple(paths),
             targets=tuple({target.key: target for target in targets}.values()),
         )
+
+    def _file(self, asked: str, real: str) -> Target:
+        """The file that is there, by all its names and by the one it was asked for."""
+        (target,) = self._resolvers.resolve("file", real, {})
+        names = target.names if asked == real else tuple(dict.fromkeys((f"file:{asked}", *target.names)))
+        return target.model_copy(update={"names": names})
 
     def _real(self, asked: str, reference: PathReference, folder: str) -> str:
         """Where a path leads; the resolver refuses those that mean another file for each process (/proc/self/root)."""
@@ -149,21 +157,18 @@ class Surroundings:
                 msg = f"{reference.text} is a path in {where}, and not only a revision"
                 raise Denied(msg, code="revision.is_path", fix=f"write -- before a path: ... -- {reference.text}")
 
-    def _overwritten(self, operation: Operation, folder: str) -> list[tuple[str, str]]:
+    def _overwritten(self, operation: Operation, folder: str, reals: dict[str, str]) -> list[tuple[str, str]]:
         """What is written within a folder that is named as destination, and where each of it leads.
 
         Raises: Denied when more lies there than is looked at.
         """
         found: list[str] = []
         for into, source in operation.into.items():
-            sources = [self._leads_to(item, folder) for item in operation.paths if item.name == source]
-            for destination in (self._leads_to(item, folder) for item in operation.paths if item.name == into):
+            sources = [reals[_asked(item, folder)] for item in operation.paths if item.name == source]
+            for destination in (reals[_asked(item, folder)] for item in operation.paths if item.name == into):
                 if Path(destination).is_dir():
                     found += _met(sources, destination, tree=operation.tree)
         return [(asked, self._resolvers.resolve("file", asked, {"folder": folder})[0].id) for asked in found]
-
-    def _leads_to(self, reference: PathReference, folder: str) -> str:
-        return self._real(posixpath.normpath(posixpath.join(folder, reference.text)), reference, folder)
 
     def _with_access(self, operation: Operation, access: Access, real: str) -> Operation:
         """What a path does to a command: reading outside the roots may disclose anything; writing there is refused by
@@ -230,6 +235,10 @@ class Surroundings:
                 for effect in operation.operations:
                     found += self._resolvers.pulled_along(target, effect, where)
         return found
+
+
+def _asked(reference: PathReference, folder: str) -> str:
+    return posixpath.normpath(posixpath.join(folder, reference.text))
 
 
 def _met(sources: list[str], destination: str, *, tree: bool) -> list[str]:
