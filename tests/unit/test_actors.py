@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from interlock.core.actor import Actor
-from interlock.core.errors import Denied, Invalid
+from interlock.core.errors import Denied, Invalid, NotFound
 from interlock.core.project import Agent, Person, Project
-from interlock.engine.actors import actor_of_account, as_agent
+from interlock.engine.actors import actor_of_account, as_agent, require_declared_agents
 
 OWN_UID = 1000
 TEAM = Project(
@@ -55,9 +55,19 @@ def test_a_person_acts_as_his_own_agent_with_fewer_rights() -> None:
     assert agent.principals == {"agent:claude", "person:ann"}
 
 
-def test_a_person_may_act_as_an_agent_nobody_declared() -> None:
+def test_a_person_may_act_as_any_agent_while_none_is_declared() -> None:
     bob = Actor(kind="person", name="bob")
-    assert as_agent(TEAM, bob, "helper").on_behalf_of == "person:bob"
+    assert as_agent(Project(people=TEAM.people), bob, "helper").on_behalf_of == "person:bob"
+
+
+def test_once_agents_are_declared_a_mistyped_name_is_none_of_them() -> None:
+    with pytest.raises(NotFound, match="claude, deployer, free"):
+        as_agent(TEAM, Actor(kind="person", name="ann"), "cluade")
+    for pattern in ("*", "cl*", "deployer"):
+        require_declared_agents(TEAM, pattern)
+    require_declared_agents(Project(), "whoever")
+    with pytest.raises(NotFound, match="claude, deployer, free"):
+        require_declared_agents(TEAM, "nosuch")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
 from interlock.core.run import RunState
+from interlock.engine.actors import require_declared_agents
 
 KINDS = {"targets": "freeze", "agents": "pause", "glass": "glass"}
 MINUTES_MAX = 30 * 24 * 60
@@ -168,6 +169,11 @@ class PauseAgents(_Order):
     example: ClassVar[JsonObject] = {"reason": "looking into a strange change", "minutes": 60}
     Args: ClassVar[type[Frozen]] = PauseArgs
     lifts: ClassVar[bool] = False
+
+    def read_facts(self, args: PauseArgs) -> JsonObject:
+        """A name that means nobody would stop nobody. Raises NotFound where it matches no declared agent."""
+        require_declared_agents(self.ports.project(), args.name)
+        return super().read_facts(args)
 
     def plan(self, args: PauseArgs, facts: JsonObject) -> Plan:  # noqa: ARG002
         """One step."""

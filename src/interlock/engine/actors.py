@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 from interlock.core.actor import Actor
-from interlock.core.errors import Denied, Invalid
+from interlock.core.errors import Denied, Invalid, NotFound
 from interlock.core.project import Project
 
 AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 OPERATOR_ROLE = "operator"
+SHOWN_MAX = 10
 
 
 def actor_of_account(project: Project, uid: int, user: str | None, own_uid: int) -> Actor:
@@ -37,7 +40,10 @@ def actor_of_account(project: Project, uid: int, user: str | None, own_uid: int)
 def as_agent(project: Project, caller: Actor, name: str) -> Actor:
     """A person may act as an agent of his own, which has fewer rights; nobody acts as another person.
 
-    Raises: Denied (the caller is no person, or the agent works for somebody else), Invalid (no such name).
+    Where no agent is declared any name will do; once one is, a mistyped name must not become another agent.
+
+    Raises: Denied (the caller is no person, or the agent works for somebody else), Invalid (that cannot be a name),
+        NotFound (agents are declared, and it is none of them).
     """
     if not AGENT_NAME.fullmatch(name):
         msg = f"{name[:80]!r} is not a name for an agent: letters, digits, dot, dash and underscore"
@@ -51,6 +57,9 @@ def as_agent(project: Project, caller: Actor, name: str) -> Actor:
         msg = f"{name} is a person, and nobody acts as another person"
         raise Denied(msg, code="actor.as_person", fix="use the name of an agent")
     declared = project.agents.get(name)
+    if declared is None and project.agents:
+        msg = f"interlock.yaml declares no agent {name}, but {_listed(project.agents)}"
+        raise NotFound(msg, code="actor.agent_undeclared", fix="name one of those, or add it under `agents`")
     owner = _owner(declared.on_behalf_of) if declared is not None else None
     if owner is not None and owner != caller.id:
         msg = f"the agent {name} works for {owner}"
@@ -59,6 +68,20 @@ def as_agent(project: Project, caller: Actor, name: str) -> Actor:
         msg = f"the agent {name} has an account of its own ({declared.user})"
         raise Denied(msg, code="actor.as_account", fix=f"run it as {declared.user}")
     return Actor(kind="agent", name=name, on_behalf_of=caller.id)
+
+
+def require_declared_agents(project: Project, pattern: str) -> None:
+    """Raise NotFound where agents are declared and `pattern` (a name, or a pattern of names) matches none of them."""
+    if pattern == "*" or not project.agents or any(fnmatchcase(name, pattern) for name in project.agents):
+        return
+    msg = f"no agent that interlock.yaml declares is called {pattern}; there is {_listed(project.agents)}"
+    raise NotFound(msg, code="actor.agent_undeclared", fix="name one of those, or leave the name out to mean all")
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = sorted(names)
+    more = f" and {len(found) - SHOWN_MAX} more" if len(found) > SHOWN_MAX else ""
+    return ", ".join(found[:SHOWN_MAX]) + more
 
 
 def _owner(name: str | None) -> str | None:
