@@ -550,3 +550,15 @@ def test_a_receipt_serves_as_an_earlier_checkpoint(tmp_path: Path, verify: Verif
     answer = verify(forged.pack(tmp_path, forged.files()), "--key", VKEY, "--since", kept)
     assert answer.code == 1
     assert "is not the row in your receipt" in answer.text
+
+
+def test_whatever_stands_behind_the_end_is_found(tmp_path: Path, verify: Verify) -> None:
+    log = Log()
+    body = log.pack(tmp_path, log.files()).read_bytes()
+    plain = gzip.decompress(body)
+    packed = (body + body, body + b"\0", body + b"more", body[:-4])
+    for number, longer in enumerate((*packed, gzip.compress(plain + plain), gzip.compress(plain + b"more"))):
+        archive = tmp_path / f"longer-{number}.tar.gz"
+        archive.write_bytes(longer)
+        answer = verify(archive)
+        assert answer.code == 1, (number, answer.text)

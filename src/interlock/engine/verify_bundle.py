@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import gzip
 import hashlib
 import json
 import re
@@ -257,23 +256,23 @@ def archive_bundle(path: Path, plain: IO[bytes], bytes_max: int) -> Bundle:
         if packed.read(2) != b"\x1f\x8b":
             raise CannotCheck(f"{path} is neither a folder nor a .tar.gz")
         packed.seek(0)
+        unpacked = zlib.decompressobj(31)  # one gzip member and no more, unlike GzipFile
         try:
-            with gzip.GzipFile(fileobj=packed) as unpacked:
-                while piece := unpacked.read(1 << 20):
-                    if plain.tell() + len(piece) > bytes_max:
-                        raise CannotCheck(f"it unpacks to more than {bytes_max} bytes; see --max-bytes")
-                    plain.write(piece)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            where = f"near byte {packed.tell()}"
-            raise Broken(f"{path.name} is cut off or was changed {where} ({error}); was it copied whole?") from error
+            while not unpacked.eof and (piece := packed.read(1 << 14)):
+                if plain.write(unpacked.decompress(piece)) and plain.tell() > bytes_max:  # 16 MiB more at most
+                    raise CannotCheck(f"it unpacks to more than {bytes_max} bytes; see --max-bytes")
+        except zlib.error as error:
+            raise Broken(f"{path.name} was changed near byte {packed.tell()} ({error})") from error
+        if not unpacked.eof or unpacked.unused_data or packed.read(1):
+            raise Broken(f"{path.name} is cut off or goes on behind its end; was it copied whole?")
     plain.seek(0)
     try:
-        return Bundle(_members(tarfile.open(fileobj=plain, mode="r:")), exact=True)
+        return Bundle(_members(tarfile.open(fileobj=plain, mode="r:"), plain), exact=True)
     except tarfile.TarError as error:
         raise Broken(f"{path.name} holds no readable tar archive: {error}") from error
 
 
-def _members(archive: tarfile.TarFile) -> dict[str, Callable[[], IO[bytes]]]:
+def _members(archive: tarfile.TarFile, plain: IO[bytes]) -> dict[str, Callable[[], IO[bytes]]]:
     files: dict[str, Callable[[], IO[bytes]]] = {}
     tops = set()
     for count, member in enumerate(archive):
@@ -284,6 +283,9 @@ def _members(archive: tarfile.TarFile) -> dict[str, Callable[[], IO[bytes]]]:
         if name in files or len(tops) != 1:
             raise Broken(f"the archive holds {member.name!r} twice, or beside another export")
         files[name] = lambda member=member: archive.extractfile(member)  # type: ignore[misc, assignment]
+    plain.seek(archive.offset)
+    if any(piece.strip(b"\0") for piece in iter(lambda: plain.read(1 << 20), b"")):
+        raise Broken("the archive holds something behind its end")
     return files
 
 
@@ -391,8 +393,7 @@ class Chains:
             self._report.problem(f"{where}: the line cannot be read ({error})")
             return None
         place = f"{where}: Run {run}, row {seq}"
-        known = self.state.get(run)
-        last, head, digest, closed = known or (0, bytes(32), None, False)
+        last, head, digest, closed = (known := self.state.get(run)) or (0, bytes(32), None, False)
         if known is None and not self._whole:
             last = seq - 1
         if (only is not None and run != only) or seq != last + 1:
@@ -457,8 +458,7 @@ class LogWalk:
         self.tree.append(leaf)
         if self._kept.leaves.get(index, leaf) != leaf:
             self._report.problem(f"{where}: leaf {index} is not the row in your receipt")
-        closing = self.chains.take(line, leaf, where)
-        if closing is not None:
+        if (closing := self.chains.take(line, leaf, where)) is not None:
             self._compare_closed(closing, where)
         self._compare_kept()
 
@@ -516,8 +516,8 @@ class LogWalk:
 
 def check_run(bundle: Bundle, key: Key, kept: Kept, report: Report) -> tuple[Checkpoint | None, int]:
     """An export of one Run: its receipt, and how its checkpoints relate to the one that was kept."""
-    text = bundle.read("audit/receipt.json").decode()
-    checkpoints, leaves = check_receipt(text, key, "audit/receipt.json", report)
+    name = "audit/receipt.json"
+    checkpoints, leaves = check_receipt(bundle.read(name).decode(), key, name, report)
     paths: dict[tuple[int, int], list[bytes]] = {}
     if "audit/consistency.json" in bundle.files:
         with reading("audit/consistency.json"):
@@ -553,8 +553,7 @@ def check(bundle: Bundle, key_text: str | None, since_text: str | None, report: 
     else:
         if kept.roots and min(kept.roots) < start:
             raise CannotCheck(f"this export begins after row {start}, later than your checkpoint")
-        walk = LogWalk(bundle, key, kept, report)
-        newest = walk.walk(start)
+        newest = (walk := LogWalk(bundle, key, kept, report)).walk(start)
         report.facts.append(f"{walk.chains.rows} rows of {len(walk.chains.state)} Runs")
     if newest is not None:
         report.facts.append(f"newest checkpoint: {newest.size} rows, {newest.at}, root {newest.root.hex()}")

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from interlock.core.errors import Conflict, InterlockError, Invalid, NotFound, Permanent
+from interlock.core.errors import Conflict, InterlockError, Invalid, NotFound, Permanent, Transient
 from interlock.interfaces.cli.answer import Answer, write_note
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.complete import complete_run
@@ -89,7 +89,12 @@ def show(caller: Caller, run: MaybeRun = None) -> Answer:
 def verify(caller: Caller, *, since: Since = None) -> Answer:
     """Of the whole log."""
     params: dict[str, object] = {"since": _read_since(since)} if since is not None else {}
-    found = caller.call("audit_verify", params, timeout_seconds=None, patience=say("verifying the log"))
+    try:
+        found = caller.call("audit_verify", params, timeout_seconds=None, patience=say("verifying the log"))
+    except (Permanent, Transient) as error:
+        # Their own exit code is that of a log which was tampered with, and nobody has found that.
+        msg = f"the log could not be checked: {error.message}"
+        raise Conflict(msg, code=error.code, fix=error.fix, details=error.details) from error
     intact = found.flag("intact") or found.flag("ok")
     status = "tampered" if not intact else "intact" if found.number("rows") else "empty"
 
