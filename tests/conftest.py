@@ -14,6 +14,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from harness.databases import drop_database
 from interlock.adapters.postgres import EmbeddedPostgres
 from interlock.lib.clock import SystemClock
 
@@ -84,13 +85,7 @@ def fresh_database(postgres_endpoint: PostgresServer) -> Iterator[FreshDatabase]
                 app_user=postgres_endpoint.app_user,
             )
         finally:
-            _drop(postgres_endpoint.owner_conninfo, name)
-
-
-def _drop(owner_conninfo: str, name: str) -> None:
-    """On a connection of its own: a test may have killed the server's backends, ours among them."""
-    with psycopg.connect(owner_conninfo, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            drop_database(postgres_endpoint, name)
 
 
 def _external(url: str) -> Iterator[PostgresServer]:

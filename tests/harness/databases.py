@@ -34,13 +34,19 @@ def database(endpoint: Any, *, template: str = "template0") -> Iterator[tuple[st
             make_conninfo(endpoint.app_conninfo, dbname=name),
         )
     finally:
-        _end_connections(endpoint.app_conninfo, name)
-        _drop(endpoint.owner_conninfo, name)
+        drop_database(endpoint, name)
 
 
-def _end_connections(app_conninfo: str, name: str) -> None:
+def drop_database(endpoint: Any, name: str) -> None:
+    """Drop it, whoever is still connected: `with (force)` is refused to an owner whose guests are of another role."""
+    _end_connections(endpoint.app_conninfo, name)
+    _end_connections(endpoint.owner_conninfo, name)
+    _drop(endpoint.owner_conninfo, name)
+
+
+def _end_connections(conninfo: str, name: str) -> None:
     """Connections that a test left open, or killed while they were being made, are ended by their own account."""
-    with psycopg.connect(app_conninfo, autocommit=True) as connection:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and usename = current_user",
             (name,),
