@@ -39,7 +39,7 @@ def test_a_moved_folder_is_told_who_serves_it_and_the_process_ends_by_itself(mak
         else:
             assert shop.run(*words).returncode == 5
     assert time.monotonic() - began < 30, "nobody waits for what will not come"
-    with open(os.pidfd_open(pid), "rb", buffering=0) as gone:
+    with open(os.pidfd_open(pid), "rb", buffering=0) as gone:  # noqa: PTH123
         os.kill(pid, signal.SIGCONT)
         assert select.select([gone], [], [], 30)[0], "it ends by itself"
     assert shop.run("exec", "--", "uptime").returncode == 0

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,8 @@ def run_demo(folder: Path | None, *, colour: bool) -> int:
     begun = time.monotonic()
     stage.tell(say("A small shop lies in {folder}. An agent called helper works on it, and so do you.", folder=folder))
     stage.tell(say("Every line that begins with $ is a real command; repeat it there by hand."))
+    stage.tell(say("First paste this into your shell:"))
+    stage.tell(f"$ {_way_there(folder, Path(sys.executable).parent, shutil.which('interlock'))}")
     for number, (title, part) in enumerate(_parts(), start=1):
         stage.heading(number, title)
         part(stage)
@@ -162,13 +165,24 @@ def run_demo(folder: Path | None, *, colour: bool) -> int:
     stage.command("status", shown=30)
     stage.tell(
         say(
-            "That took {seconds} s. The shop stays: cd {folder} && interlock status",
+            "That took {seconds} s. The shop stays in {folder}; try there: interlock status",
             seconds=round(time.monotonic() - begun),
             folder=folder,
         )
     )
     stage.tell(say("Stop it with `interlock stop`; `interlock demo` makes it anew."))
     return 0
+
+
+def _way_there(folder: Path, programs: Path, found: str | None) -> str:
+    """The line after which every command of the story works by hand; `found` is the `interlock` on PATH, if any.
+
+    A developer's `make demo` runs the one in a virtual environment, which no PATH names.
+    """
+    there = f"cd {shlex.quote(str(folder))}"
+    if found is not None or not (programs / "interlock").exists():
+        return there
+    return f'export PATH={shlex.quote(str(programs))}:"$PATH"; {there}'
 
 
 def _parts() -> tuple[tuple[str, Callable[[Stage], None]], ...]:
