@@ -15,7 +15,7 @@ def test_output_that_cannot_be_written_is_said_in_one_line(make_shop: Any, words
     assert shop.run("log").returncode == 0
     line = f"{' '.join(shop.command())} {words}"
     done = subprocess.run(
-        ["sh", "-c", line], cwd=shop.folder, env=shop.environment, capture_output=True, text=True, check=False
+        ["/bin/sh", "-c", line], cwd=shop.folder, env=shop.environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
     assert "cannot be written" in done.stderr
