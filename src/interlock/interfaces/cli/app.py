@@ -37,6 +37,8 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 """How `interlock --help` lists them."""
 
 _FORMATS = ("json", "yaml", "table")
+_SHARED = frozenset({"-o", "--output", "--project", "--as"})
+_GROUPS_OF_VERBS = frozenset({"audit", "policy"})
 
 
 class Verbs(TyperGroup):
@@ -125,13 +127,20 @@ def _forget_output() -> None:
 
 
 def _with_verb(words: list[str]) -> list[str]:
-    """`status` where no verb was given, unless something about the command itself is asked."""
-    if not words:
-        return ["status"]
-    alone = {"-o", "--output", "--project", "--as"}
-    if words[0].partition("=")[0] in alone:
+    """`status` where no verb was given, unless something about the command itself is asked.
+
+    The options that all verbs share may stand before the verb as well: they are put behind it, where they are read.
+    """
+    end = 0
+    while end < len(words) and words[end].partition("=")[0] in _SHARED:
+        end += 1 if "=" in words[end] else 2
+    shared, rest = words[:end], words[end:]
+    if not words or (shared and (not rest or rest[0].startswith("-"))):
         return ["status", *words]
-    return words
+    if not shared:
+        return words
+    place = 2 if rest[0] in _GROUPS_OF_VERBS else 1
+    return [*rest[:place], *shared, *rest[place:]]
 
 
 def _with_bare_confirm(argv: list[str]) -> list[str]:
