@@ -14,7 +14,7 @@ from interlock.core.errors import Conflict
 from interlock.settings import Locations
 
 ALREADY_RUNNING = "resident.running"
-"""The code of the error with which a second resident process gives way to the first."""
+"""The code of the error with which a second resident process gives way to the first (see `alone`)."""
 _WORDS_BYTES_MAX = 16 * 1024
 
 
@@ -36,7 +36,7 @@ def alone(locations: Locations) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         msg = f"Interlock serves {locations.project_file} already"
-        raise Conflict(msg, code=ALREADY_RUNNING, fix="interlock status") from error
+        raise Conflict(msg, code="resident.running", fix="interlock status") from error
     else:
         words = {"pid": os.getpid(), "door": str(locations.door_socket), "project": str(locations.project_file)}
         os.ftruncate(descriptor, 0)
