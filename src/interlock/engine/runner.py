@@ -118,6 +118,11 @@ class Runner:
             self._promised.append(asked)
         return True
 
+    def will_claim(self, *, reserved: bool) -> bool:
+        """Whether this worker, when it is poked, looks for a Run that is queued now: a slot is free, or is `reserved`
+        and will be."""
+        return bool(self._tasks) and not self._services.stopping.is_set() and (reserved or self._free > 0)
+
     def caps_for(self, action: str) -> Caps:
         """What an ask for this action is held to in the table."""
         return Caps(UNCAPPED, {}) if action in URGENT else self.limits.caps

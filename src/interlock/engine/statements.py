@@ -30,25 +30,26 @@ select (select coalesce(jsonb_agg(to_jsonb(a) - '{{id,used_at}}'::text[] order b
     {FREEZES} as freezes
 """
 
-REFUSED = """(select max(number) from run where state = 'denied' and actor_id = %(actor)s and digest = %(digest)s
-        and closed_at > now() - make_interval(mins => %(minutes)s) and state_code = '{code}')"""
-
 # Where the Run is claimed with its record, `begun_rows` and `begun_events` say besides that its first step begins.
 ASKED = TRAIL.replace("%(rows)s", "case when held.state = 'running' then %(begun_rows)s else %(rows)s end").replace(
     "%(events)s", "case when held.state = 'running' then %(begun_events)s else %(events)s end"
 )
 
 LOOK = f"""
-select case when %(take)s and not exists (select 1 from run where state = 'denied' and actor_id = %(actor)s
-            and digest = %(digest)s and closed_at > now() - make_interval(mins => %(minutes)s))
-        then nextval('run_number') end as number,
+with denied as materialized (
+    select max(number) filter (where state_code = 'denied.person') as by_person,
+        max(number) filter (where state_code = 'denied.policy') as by_policy, count(*) as times
+    from run where state = 'denied' and actor_id = %(actor)s and digest = %(digest)s
+        and closed_at > now() - make_interval(mins => %(minutes)s))
+select case when %(take)s and denied.times = 0 then nextval('run_number') end as number,
     (select number from run where actor_id = %(actor)s and key = %(key)s) as same_key,
-    {REFUSED.format(code="denied.person")} as refused,
-    {REFUSED.format(code="denied.policy")} as policy_refused,
+    denied.by_person as refused,
+    denied.by_policy as policy_refused,
     (select count(*) from (select 1 from run where state in ('waiting', 'queued', 'running', 'unresolved')
         limit %(open_max)s) as bounded) as open_count,
     (select count(*) from run where state = 'waiting' and actor_id = %(actor)s) as waiting_count,
     {FREEZES} as freezes
+from denied
 """
 
 INSERT = f"""
@@ -83,7 +84,7 @@ with free as materialized (
         from held, jsonb_to_recordset(%(approvals)s) as v (run bigint, digest text, asker text, approver text,
             roles text[], kind text, verdict boolean, reason text, at timestamptz, expires_at timestamptz)),
     {ASKED},
-    told as (select pg_notify('interlock_queued', number::text) from held where state = 'queued')
+    told as (select pg_notify('interlock_queued', number::text) from held where state = 'queued' and %(tell)s)
 select number, state, created_at, due_at, expires_at, closed_at, owner, fence, lease_until,
     (select count(*) from told) as told
 from held

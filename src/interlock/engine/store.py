@@ -216,11 +216,13 @@ class RunStore:
         caps: Caps | None,
         begun: tuple[tuple[Evidence, ...], tuple[Event, ...]] | None = None,
         waiting_max: int | None = None,
+        tell: bool = True,
     ) -> Run:
         """Record an ask in one transaction: Run, evidence, targets, approvals, outbox.
 
         A queued Run is claimed at once for `claim_for` when no earlier open Run has its targets and the caps allow;
-        then `begun`, rows and events of how its first step begins, is recorded with it.
+        then `begun`, rows and events of how its first step begins, is recorded with it. `tell`: wake the workers for
+        one that is queued; commits that do so wait for each other, so that who wakes its own worker leaves it out.
 
         Returns: the Run as recorded, which is `running` when it was claimed.
         Raises: Conflict `run.key_taken` when the actor used the key meanwhile; `run.too_many_waiting` when
@@ -238,6 +240,7 @@ class RunStore:
             "cap_action": caps.per_action.get(new.plan.action, UNCAPPED) if caps else 0,
             "approvals": Jsonb([approval.model_dump(mode="json") for approval in approvals]),
             "waiting_max": waiting_max,
+            "tell": tell,
         }
         for attempt in range(2):
             try:

@@ -288,6 +288,7 @@ class Door:
         waits_alone = new.state is RunState.WAITING and actor.kind == "agent"
         begins = runner.beginning(new.plan) if runner is not None and claim else None
         begun = beginning(new, rows, begins, self._clock.now()) if begins is not None else None
+        own = runner is not None and runner.will_claim(reserved=bool(claim))
         asked_at = self._clock.monotonic()
         claimed = False
         try:
@@ -300,6 +301,7 @@ class Door:
                 caps=runner.caps_for(new.plan.action) if runner is not None else None,
                 begun=begun,
                 waiting_max=self._limits().waiting_per_agent_max if waits_alone else None,
+                tell=not own,
             )
             claimed = recorded.state is RunState.RUNNING
         finally:
@@ -309,6 +311,8 @@ class Door:
             rows = (*rows, *begun[0]) if begun is not None else rows
             runner.perform(recorded, recheck=False, asked_at=asked_at, rows=rows, begun=begun is not None)
             runner.settle(asked)
+        elif runner is not None and own:
+            runner.poke()
         return recorded
 
 
