@@ -13,16 +13,16 @@ from bench.report import run
 from bench.server import bench_server
 
 TURN = {
-    "bare": 20,
-    "door_fast": 20,
-    "door_person": 20,
-    "door_socket": 20,
-    "door_queue": 20,
-    "dbos_direct": 20,
-    "dbos_queue": 6,
+    "bare": 100,
+    "door_fast": 50,
+    "door_person": 50,
+    "door_socket": 50,
+    "door_queue": 50,
+    "dbos_direct": 50,
+    "dbos_queue": 8,
 }
-"""How many each does in one turn: short, because the speed of the disk changes within seconds."""
-WARM_UP_TURNS = 15
+"""How many each does in one turn: under half a second, because the speed of the disk changes within seconds."""
+WARM_UP_TURNS = 6
 
 
 def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every measure
@@ -31,7 +31,7 @@ def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every m
         here = {name: stack.enter_context(Participant(name, server)) for name in TURN}
         turns = {name: _p50_ms(participant, TURN[name]) for name, participant in here.items()}
         interleaved(turns, WARM_UP_TURNS)
-        seen = interleaved(turns, 15 if quick else 60)
+        seen = interleaved(turns, 12 if quick else 40)
     return [
         ratio("full door, fast path, p50 / bare insert-claim-done", seen, "door_fast", "bare", limit=5),
         ratio("full door, through the queue, p50 / bare", seen, "door_queue", "bare", limit=12),
