@@ -383,6 +383,22 @@ git diff HEAD~1 --stat
 git branch -a
 git show HEAD
 git rev-parse HEAD
+git shortlog -sn
+git grep -n TODO
+rg -n error /var/log/app
+rg -g '*.conf' listen /etc/nginx
+fd conf /etc/nginx
+fdfind -e log . /var/log/app
+bat /srv/app/app.conf
+batcat -p /srv/app/app.conf
+zipinfo /srv/app/a.zip
+yq . /srv/app/config.yaml
+lsof +L1
+sshd -t
+curl -sI https://example.com/
+curl -v http://localhost:8080/health
+wget -qO- http://localhost:8080/health
+wget --spider http://localhost:8080/health
 test -f /srv/app/maintenance
 basename /srv/app/x.tar.gz
 sleep 1
