@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,7 +65,7 @@ class Place:
 
 
 class Participant:
-    """A running participant; between its turns it waits."""
+    """A running participant; between its turns it is stopped, so that its timers do not disturb the others."""
 
     def __init__(self, name: str, server: BenchServer) -> None:
         database = server.database()
@@ -84,6 +85,7 @@ class Participant:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGCONT)
         try:
             self._process.communicate(timeout=END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -94,6 +96,7 @@ class Participant:
         """Let it do something so many times; returns what it measured."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGCONT)
         try:
             self._process.stdin.write(f"{count}\n")
             self._process.stdin.flush()
@@ -103,6 +106,7 @@ class Participant:
         if not answer:
             msg = f"{self.name} ended: {self._log.read_text(encoding='utf-8')[-4000:]}"
             raise RuntimeError(msg)
+        self._process.send_signal(signal.SIGSTOP)
         return [float(each) for each in json.loads(answer)]
 
 
