@@ -49,7 +49,7 @@ def test_keys_survive_being_written_down() -> None:
 
 
 def test_a_signing_key_does_not_show_itself() -> None:
-    secret = KEY.encode().rpartition("+")[2]
+    secret = KEY.encode().split("+", 4)[4]  # base64 may hold a plus of its own
     assert secret not in repr(KEY)
     assert secret not in str(KEY)
 
