@@ -21,10 +21,10 @@ from interlock.core.evidence import Chain, Evidence, EvidenceKind
 from interlock.core.model import JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.run import RunState
-from interlock.engine.audit import verify
+from interlock.engine.audit.seal import seal
+from interlock.engine.audit.verify import verify
 from interlock.engine.db import DatabaseAddress, migrate
 from interlock.engine.record import first_rows
-from interlock.engine.seal import seal
 from interlock.engine.store import NewRun
 from interlock.lib.note import SigningKey
 

@@ -21,9 +21,9 @@ from interlock.core.actor import Actor
 from interlock.core.model import JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.project import Agent, Person, Project
-from interlock.engine.policy import Judge
-from interlock.engine.policy_facts import OwnParts
-from interlock.engine.policy_load import (
+from interlock.engine.policy.facts import OwnParts
+from interlock.engine.policy.judge import Judge
+from interlock.engine.policy.load import (
     PolicyBook,
     PolicyLoader,
     PolicySet,
@@ -31,7 +31,7 @@ from interlock.engine.policy_load import (
     built_in_sources,
     schema_for,
 )
-from interlock.engine.policy_request import DecisionContext, with_granted
+from interlock.engine.policy.request import DecisionContext, with_granted
 
 SIZES = {20: 120, 200: 60, 2000: 16}
 """Number of policies -> plans in one turn."""

@@ -19,7 +19,7 @@ from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
 from interlock.core.run import Run
 from interlock.engine.logging import configure_logging
-from interlock.engine.policy_load import built_in_text
+from interlock.engine.policy.load import built_in_text
 from interlock.lib.redact import Redactor
 from interlock.settings import Locations
 

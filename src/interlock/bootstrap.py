@@ -39,6 +39,7 @@ from interlock.core.project import Project
 from interlock.core.view import View
 from interlock.engine.approvals import Approvals
 from interlock.engine.arrangements import Arrangements
+from interlock.engine.audit.seal import after_restore
 from interlock.engine.backup import DATABASE, STATE_PARTS, BackupParts, unpack_backup
 from interlock.engine.blobs import FileBlobs
 from interlock.engine.catalog import Catalog, find_action_classes
@@ -46,29 +47,28 @@ from interlock.engine.cipher import PieceCipher
 from interlock.engine.control_store import ControlStore
 from interlock.engine.db import Database, DatabaseAddress, connection_words, grant_rights, migrate
 from interlock.engine.execution import Services
+from interlock.engine.guard.orphans import OrphanReaper, become_subreaper
 from interlock.engine.hanging import leave_hanging_threads
 from interlock.engine.holds import Holds
 from interlock.engine.identity import process_identity
 from interlock.engine.interventions import Interventions
 from interlock.engine.keys import blob_key, signing_key
 from interlock.engine.logging import configure_logging
-from interlock.engine.orphans import OrphanReaper, become_subreaper
 from interlock.engine.output import Outputs
 from interlock.engine.output_store import OutputStore
 from interlock.engine.planner import Planner
-from interlock.engine.policy import Judge
-from interlock.engine.policy_facts import OwnParts
-from interlock.engine.policy_load import PolicyBook, PolicyLoader, PolicySet
+from interlock.engine.policy.facts import OwnParts
+from interlock.engine.policy.judge import Judge
+from interlock.engine.policy.load import PolicyBook, PolicyLoader, PolicySet
+from interlock.engine.policy.target_classes import CLASSES
 from interlock.engine.project_file import load_project
 from interlock.engine.reconcile import Reconcilers
 from interlock.engine.records import LiveRecords
 from interlock.engine.runner import Runner, WorkerLimits, in_threads
-from interlock.engine.seal import after_restore
 from interlock.engine.signals import Signals
 from interlock.engine.step_context import LiveContexts
 from interlock.engine.store import Caps, RunStore
 from interlock.engine.submit import Door
-from interlock.engine.target_classes import CLASSES
 from interlock.engine.view_store import ViewStore
 from interlock.engine.views import ENGINE_VIEWS, Desk, ViewDesk
 from interlock.lib.backoff import wait_seconds

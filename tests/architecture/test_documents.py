@@ -19,9 +19,9 @@ from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
 from interlock.core.project import Project
-from interlock.engine.policy_facts import OwnParts
-from interlock.engine.policy_load import PolicyLoader, PolicySource, built_in_sources
-from interlock.engine.policy_tables import run_tables
+from interlock.engine.policy.facts import OwnParts
+from interlock.engine.policy.load import PolicyLoader, PolicySource, built_in_sources
+from interlock.engine.policy.tables import run_tables
 from interlock.engine.project_file import parse_project
 from interlock.interfaces.cli.app import MODULES
 

@@ -130,7 +130,7 @@ RULES = (
         "import os\nos.environ['HOME']\n",
         {
             "settings.py": "this is where the environment enters",
-            "engine/guard_process.py": "a program of its own; its worker gave it the mark by which its tree is found",
+            "engine/guard/process.py": "a program of its own; its worker gave it the mark by which its tree is found",
         },
     ),
     Rule(
@@ -140,7 +140,7 @@ RULES = (
         {
             "adapters/postgres*.py": "PostgreSQL says in a file that it is ready, locks of others cannot be awaited",
             "interfaces/cli/demo.py": "it waits for others to act, as its reader does",
-            "engine/process_tree.py": "the kernel does not tell when it has let go of a cgroup",
+            "engine/guard/process_tree.py": "the kernel does not tell when it has let go of a cgroup",
         },
     ),
     Rule(

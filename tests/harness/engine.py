@@ -21,7 +21,7 @@ from interlock.core.ask import Ask
 from interlock.core.evidence import EvidenceKind
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
-from interlock.engine.audit import Verification, verify
+from interlock.engine.audit.verify import Verification, verify
 from interlock.engine.control_store import ControlStore
 from interlock.engine.logging import configure_logging
 from interlock.engine.proposal import Proposal

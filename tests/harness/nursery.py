@@ -83,7 +83,7 @@ def arm(failpoint: str | None) -> None:
     """Put the failpoint where it belongs."""
     if failpoint is None:
         return
-    from interlock.engine.guard import GuardedProcess  # noqa: PLC0415 - only the forked child needs them
+    from interlock.engine.guard.supervise import GuardedProcess  # noqa: PLC0415 - only the forked child needs them
     from interlock.engine.store import RunStore  # noqa: PLC0415
 
     name, phase, count, signal_name = failpoint.split(":")
@@ -145,7 +145,7 @@ async def work(config: dict[str, Any], order: dict[str, Any]) -> None:
 def main() -> None:
     """Fork a worker for each line that is read, and bury those that died."""
     import harness.engine  # noqa: F401, PLC0415 - so that no worker has to
-    from interlock.engine.orphans import become_subreaper  # noqa: PLC0415
+    from interlock.engine.guard.orphans import become_subreaper  # noqa: PLC0415
 
     config = json.loads(sys.argv[1])
     while True:

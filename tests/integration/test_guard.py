@@ -21,8 +21,7 @@ import pytest
 
 from interlock.core.errors import Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.ports import TAIL_BYTES, ProcessSpec
-from interlock.engine.guard import GuardedProcess, ProcessOutcome, prove_dead
-from interlock.engine.process_tree import (
+from interlock.engine.guard.process_tree import (
     MARK,
     all_processes,
     boot_seconds,
@@ -32,6 +31,7 @@ from interlock.engine.process_tree import (
     marked,
     process_stat,
 )
+from interlock.engine.guard.supervise import GuardedProcess, ProcessOutcome, prove_dead
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 PYTHON = (sys.executable, "-I", "-S", "-E", "-c")
@@ -574,8 +574,8 @@ def test_eight_at_once_do_not_mix() -> None:
 WORKER = """
 import json, os, sys, time
 from interlock.core.ports import ProcessSpec
-from interlock.engine.guard import GuardedProcess
-from interlock.engine.process_tree import boot_seconds
+from interlock.engine.guard.supervise import GuardedProcess
+from interlock.engine.guard.process_tree import boot_seconds
 script, lease, use_cgroup, fork = json.loads(sys.argv[1])
 spec = ProcessSpec(path="/bin/sh", argv=("sh", "-c", script), environment={"PATH": "/usr/bin:/bin"})
 process = GuardedProcess.start(spec, "7:0", use_cgroup=use_cgroup)
@@ -744,7 +744,7 @@ def interpreter_for_everyone() -> str | None:
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for candidate in (sys.executable, f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
         if Path(candidate).exists():
-            probe = "import sys, pydantic, interlock.engine.guard"
+            probe = "import sys, pydantic, interlock.engine.guard.supervise"
             try:
                 found = subprocess.run(
                     [candidate, "-c", probe],
@@ -784,9 +784,9 @@ RESIDENT = """
 import json, os, signal, subprocess, sys, threading, time
 from interlock.core.errors import Transient
 from interlock.core.ports import ProcessSpec
-from interlock.engine.guard import GuardedProcess
-from interlock.engine.orphans import OrphanReaper, become_subreaper
-from interlock.engine.process_tree import all_processes, boot_seconds, descendants
+from interlock.engine.guard.supervise import GuardedProcess
+from interlock.engine.guard.orphans import OrphanReaper, become_subreaper
+from interlock.engine.guard.process_tree import all_processes, boot_seconds, descendants
 become_subreaper()
 reaper = OrphanReaper()
 mine = [subprocess.Popen(["/bin/sh", "-c", "exit 7"], start_new_session=session) for session in (False, True)]

@@ -19,13 +19,14 @@ from harness import sealed_runs
 from interlock.core.checkpoint import Checkpoint, link_of
 from interlock.core.errors import Conflict, Invalid, NotFound, Permanent, Transient
 from interlock.core.evidence import GENESIS, Evidence, leaf_hash
-from interlock.engine import audit_store, verify_bundle
-from interlock.engine.audit import Verification, Witness, read_witness, verify
+from interlock.engine.audit import store as audit_store
+from interlock.engine.audit import verify_bundle
+from interlock.engine.audit.export import export_log, export_run
+from interlock.engine.audit.receipt import Receipt, make_receipt, verify_receipt
+from interlock.engine.audit.seal import Sealed, after_restore, seal
+from interlock.engine.audit.verify import Verification, Witness, read_witness, verify
 from interlock.engine.db import Connection, DatabaseAddress, migrate
-from interlock.engine.export import export_log, export_run
 from interlock.engine.keys import signing_key
-from interlock.engine.receipt import Receipt, make_receipt, verify_receipt
-from interlock.engine.seal import Sealed, after_restore, seal
 from interlock.lib.merkle import Frontier
 from interlock.lib.note import SigningKey, open_note, sign_note
 

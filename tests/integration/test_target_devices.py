@@ -13,7 +13,7 @@ from interlock.adapters.files import FileTargets
 from interlock.adapters.mounts import Mount
 from interlock.core.errors import Invalid, NotFound, Transient
 from interlock.core.model import JsonObject
-from interlock.engine.protected import Patterns
+from interlock.engine.policy.protected import Patterns
 
 NOTHING: JsonObject = {}
 RESOLVE = FileTargets().resolve

@@ -23,8 +23,8 @@ from interlock.adapters.files import FileTargets
 from interlock.core.errors import InterlockError, Invalid, NotFound, Permanent, Transient
 from interlock.core.model import JsonObject
 from interlock.core.plan import Target
-from interlock.engine.protected import Patterns
-from interlock.engine.target_classes import classes_of
+from interlock.engine.policy.protected import Patterns
+from interlock.engine.policy.target_classes import classes_of
 
 NOTHING: JsonObject = {}
 START_SECONDS = 40.0

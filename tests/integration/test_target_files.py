@@ -17,7 +17,7 @@ from interlock.adapters.repositories import RepositoryTargets
 from interlock.core.errors import Invalid, NotFound, Transient
 from interlock.core.model import JsonObject
 from interlock.core.plan import Target
-from interlock.engine.protected import Patterns
+from interlock.engine.policy.protected import Patterns
 
 NOTHING: JsonObject = {}
 

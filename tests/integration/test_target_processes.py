@@ -16,8 +16,8 @@ from interlock.adapters.processes import OWN_MARK, ProcessTargets
 from interlock.core.errors import Invalid, NotFound, Permanent
 from interlock.core.model import JsonObject
 from interlock.core.plan import Target
-from interlock.engine.protected import Patterns
-from interlock.engine.target_classes import classes_of
+from interlock.engine.policy.protected import Patterns
+from interlock.engine.policy.target_classes import classes_of
 
 NOTHING: JsonObject = {}
 Spawn = Callable[..., subprocess.Popen[bytes]]

@@ -22,7 +22,7 @@ from interlock.core.errors import Invalid, NotFound, Transient
 from interlock.core.model import JsonObject
 from interlock.core.plan import Target
 from interlock.core.ports import Resolvers, TargetResolver
-from interlock.engine.protected import Patterns
+from interlock.engine.policy.protected import Patterns
 
 NOTHING: JsonObject = {}
 PROGRAMS = Path(__file__).resolve().parents[2] / "src" / "interlock" / "commands" / "programs"

@@ -15,8 +15,8 @@ from interlock.adapters.systemd import UnitTargets
 from interlock.core.errors import InterlockError, Invalid, NotFound, Transient
 from interlock.core.model import JsonObject
 from interlock.core.plan import Target
-from interlock.engine.protected import Patterns
-from interlock.engine.target_classes import classes_of
+from interlock.engine.policy.protected import Patterns
+from interlock.engine.policy.target_classes import classes_of
 
 NOTHING: JsonObject = {}
 UNITS: dict[str, dict[str, str]] = {

@@ -14,10 +14,10 @@ from interlock.adapters.cedar import CedarEngine
 from interlock.core.actor import Actor
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.project import Project
-from interlock.engine.policy import Judge
-from interlock.engine.policy_facts import OwnParts
-from interlock.engine.policy_load import PolicyBook, PolicyLoader, PolicySource, built_in_sources
-from interlock.engine.policy_request import DecisionContext
+from interlock.engine.policy.facts import OwnParts
+from interlock.engine.policy.judge import Judge
+from interlock.engine.policy.load import PolicyBook, PolicyLoader, PolicySource, built_in_sources
+from interlock.engine.policy.request import DecisionContext
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 ACTIONS = ("command.exec", "file.write", "file.restore", "target.hold", "interlock.undo", "interlock.freeze")

@@ -15,9 +15,9 @@ from interlock.core.model import JsonObject
 from interlock.core.plan import Plan
 from interlock.core.ports import PolicyAnswer
 from interlock.core.project import Agent, Person, Project, Window
-from interlock.engine.policy import Judge
-from interlock.engine.policy_load import PolicyBook
-from interlock.engine.policy_request import plan_request
+from interlock.engine.policy.judge import Judge
+from interlock.engine.policy.load import PolicyBook
+from interlock.engine.policy.request import plan_request
 
 from .conftest import ALICE, CLAUDE, NOW, Alarms, context_of, plan_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from interlock.core.project import Agent, Project, Window
-from interlock.engine.policy import Judge
-from interlock.engine.policy_explain import Explanation, explain
+from interlock.engine.policy.explain import Explanation, explain
+from interlock.engine.policy.judge import Judge
 
 from .conftest import ALICE, CLAUDE, NOW, context_of, plan_of
 

@@ -11,8 +11,8 @@ import pytest
 from interlock.adapters.cedar import CedarEngine
 from interlock.core.errors import Invalid
 from interlock.core.project import Person, Preset, Project
-from interlock.engine.policy_facts import OwnParts
-from interlock.engine.policy_load import (
+from interlock.engine.policy.facts import OwnParts
+from interlock.engine.policy.load import (
     PolicyBook,
     PolicyLoader,
     PolicySource,

@@ -8,8 +8,8 @@ import pytest
 
 from interlock.core.errors import Invalid
 from interlock.core.project import Preset, Project
-from interlock.engine.policy_load import PolicyLoader, built_in_sources, built_in_text, preset_files
-from interlock.engine.policy_tables import TableReport, run_tables
+from interlock.engine.policy.load import PolicyLoader, built_in_sources, built_in_text, preset_files
+from interlock.engine.policy.tables import TableReport, run_tables
 
 PRESETS = get_args(Preset)
 

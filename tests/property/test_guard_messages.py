@@ -7,9 +7,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.engine.guard import _parse_report
-from interlock.engine.guard_effect import Effect, decode_effect, encode_effect
-from interlock.engine.guard_process import parse_order
+from interlock.engine.guard.effect import Effect, decode_effect, encode_effect
+from interlock.engine.guard.process import parse_order
+from interlock.engine.guard.supervise import _parse_report
 
 texts = st.binary(max_size=40)
 

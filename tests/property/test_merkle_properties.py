@@ -7,7 +7,7 @@ from hashlib import sha256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.engine import verify_bundle
+from interlock.engine.audit import verify_bundle
 from interlock.lib.merkle import Frontier, Tree, leaf_hash, verify_consistency, verify_inclusion
 
 LEAVES = st.lists(st.binary(max_size=8), min_size=1, max_size=70).map(lambda items: [leaf_hash(item) for item in items])

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.core.plan import Plan, Step, Target
-from interlock.engine.protected import Match, Patterns, protected_targets, resolve_paths
-from interlock.engine.target_classes import classes_of
+from interlock.engine.policy.protected import Match, Patterns, protected_targets, resolve_paths
+from interlock.engine.policy.target_classes import classes_of
 
 PARTS = st.text("abcXYZé.-_ ", min_size=1, max_size=6).filter(lambda part: part not in {".", ".."})
 PATHS = st.lists(PARTS, min_size=1, max_size=5)

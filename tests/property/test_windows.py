@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.core.project import Weekday, Window
-from interlock.engine.windows import WEEKDAYS, Calendar, next_change_time, spans, state_at
+from interlock.engine.policy.windows import WEEKDAYS, Calendar, next_change_time, spans, state_at
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Africa/Casablanca")
 MOMENTS = st.datetimes(datetime(2025, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds

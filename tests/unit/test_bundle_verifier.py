@@ -20,9 +20,9 @@ import pytest
 
 from interlock.core.checkpoint import Checkpoint, link_of
 from interlock.core.evidence import GENESIS, EvidenceKind, evidence_line, leaf_hash
-from interlock.engine import verify_bundle
-from interlock.engine.archive import ArchiveDraft
-from interlock.engine.receipt import Receipt, ReceiptRow
+from interlock.engine.audit import verify_bundle
+from interlock.engine.audit.archive import ArchiveDraft
+from interlock.engine.audit.receipt import Receipt, ReceiptRow
 from interlock.lib.canonical import canonical_bytes
 from interlock.lib.merkle import Frontier, Tree
 from interlock.lib.note import SigningKey, sign_note

@@ -10,9 +10,9 @@ import pytest
 
 from harness import sealed_runs
 from interlock.core.evidence import DATA_BYTES_MAX, GENESIS, Evidence, EvidenceKind, evidence_line, leaf_hash
-from interlock.engine.audit_chain import ChainWalk
-from interlock.engine.audit_runs import compare_run
-from interlock.engine.findings import FINDINGS_MAX, Findings
+from interlock.engine.audit.chain import ChainWalk
+from interlock.engine.audit.findings import FINDINGS_MAX, Findings
+from interlock.engine.audit.runs import compare_run
 
 AT = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 DIGEST, OTHER = "d" * 64, "e" * 64

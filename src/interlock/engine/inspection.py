@@ -10,7 +10,7 @@ from pathlib import Path
 from interlock.core.errors import InterlockError
 from interlock.core.model import JsonObject
 from interlock.core.project import Project
-from interlock.engine.policy_load import PolicySet
+from interlock.engine.policy.load import PolicySet
 
 PROJECT_FILE = "interlock.yaml"
 DISK_BYTES_MIN = 512 * 1024 * 1024

@@ -11,13 +11,13 @@ import structlog
 from interlock.core.errors import InterlockError, Permanent, Transient
 from interlock.core.project import Retention
 from interlock.engine.approvals import Approvals
+from interlock.engine.audit.seal import BATCH_ROWS_MAX, seal
 from interlock.engine.blobs import FileBlobs
 from interlock.engine.cancellation import cancel_all
 from interlock.engine.db import Database
-from interlock.engine.orphans import OrphanReaper
+from interlock.engine.guard.orphans import OrphanReaper
 from interlock.engine.output import FLUSH_SECONDS, Outputs
 from interlock.engine.retention_store import RetentionStore
-from interlock.engine.seal import BATCH_ROWS_MAX, seal
 from interlock.lib.clock import Clock
 from interlock.lib.note import SigningKey
 

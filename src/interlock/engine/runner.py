@@ -21,7 +21,7 @@ from interlock.engine.db import Database
 from interlock.engine.execution import Execution, Services
 from interlock.engine.hold import Hold
 from interlock.engine.identity import is_dead, owner_of
-from interlock.engine.policy_load import GROUPS
+from interlock.engine.policy.load import GROUPS
 from interlock.engine.progress import started_data
 from interlock.engine.signals import Signals
 from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, UNCAPPED, Caps, Claimed, LeaseLost, RunStore, event_of

@@ -9,7 +9,7 @@ from typing import Any
 from interlock.core.errors import Transient
 from interlock.core.model import JsonObject
 from interlock.core.ports import TAIL_BYTES, Blobs, ProcessResult, ProcessSpec
-from interlock.engine.guard import GuardedProcess, prove_dead
+from interlock.engine.guard.supervise import GuardedProcess, prove_dead
 from interlock.engine.hold import Hold
 from interlock.engine.identity import require_dead
 from interlock.engine.output import Outputs

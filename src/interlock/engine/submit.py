@@ -19,11 +19,11 @@ from interlock.core.plan import Plan
 from interlock.core.project import Limits
 from interlock.core.run import Run, RunState
 from interlock.engine.execution import Ending
-from interlock.engine.freezes import freeze_of, glass_of, pause_of, told
 from interlock.engine.hold import Hold
 from interlock.engine.planner import Planner
-from interlock.engine.policy import Judge
-from interlock.engine.policy_request import DecisionContext
+from interlock.engine.policy.freezes import freeze_of, glass_of, pause_of, told
+from interlock.engine.policy.judge import Judge
+from interlock.engine.policy.request import DecisionContext
 from interlock.engine.proposal import Proposal
 from interlock.engine.record import beginning, first_events, first_rows, new_run, reason_of
 from interlock.engine.runner import Runner

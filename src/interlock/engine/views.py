@@ -19,7 +19,7 @@ from interlock.core.project import Project
 from interlock.core.run import Run, RunState
 from interlock.core.view import View
 from interlock.engine.catalog import Catalog
-from interlock.engine.policy import Judge
+from interlock.engine.policy.judge import Judge
 from interlock.engine.progress import read_progress
 from interlock.engine.shapes import decision_json, json_row, run_json
 from interlock.engine.store import RunStore, slots_of

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from interlock.core.errors import Conflict
-from interlock.engine.policy_load import write_preset
+from interlock.engine.policy.load import write_preset
 from interlock.interfaces.messages import say
 
 MARK = ".made-by-interlock-demo"

@@ -170,7 +170,7 @@ def demo(
 
 def _write_project(folder: Path, text: str, preset: Preset) -> None:
     """interlock.yaml, the rules, and a line for git; what is there already is left alone."""
-    from interlock.engine.policy_load import write_preset
+    from interlock.engine.policy.load import write_preset
 
     try:
         policies = folder / "policies"

@@ -22,16 +22,16 @@ from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, Not
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.project import Project
 from interlock.core.run import Run, RunState
-from interlock.engine.audit import read_witness, verify
+from interlock.engine.audit.export import export_log, export_run
+from interlock.engine.audit.receipt import make_receipt
+from interlock.engine.audit.verify import read_witness, verify
 from interlock.engine.backup import write_backup
-from interlock.engine.export import export_log, export_run
 from interlock.engine.inspection import finding, inspect_policies, inspect_project, inspect_state
 from interlock.engine.planner import validate
-from interlock.engine.policy_explain import explain
-from interlock.engine.policy_load import PolicySet, read_layers
-from interlock.engine.policy_tables import TableReport, read_table_file, run_tables, table_files
+from interlock.engine.policy.explain import explain
+from interlock.engine.policy.load import PolicySet, read_layers
+from interlock.engine.policy.tables import TableReport, read_table_file, run_tables, table_files
 from interlock.engine.proposal import Proposal
-from interlock.engine.receipt import make_receipt
 from interlock.engine.shapes import proposal_json
 from interlock.engine.views import DeskView, blanked, may_see
 from interlock.interfaces.local.protocol import PROTOCOL, PeerCredentials, decode_frame, encode_frame

@@ -12,7 +12,7 @@ PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, err
 
 
 def refusal_error(words: str, spec: ProcessSpec) -> InterlockError:
-    """The error for `WHY ERRNO`, as `guard_process` documents it. Arguments and environment are never named."""
+    """The error for `WHY ERRNO`, as `process` documents it. Arguments and environment are never named."""
     why, _, digits = words.partition(" ")
     number = int(digits) if digits.isdigit() else 0
     if why == "lease_lost":

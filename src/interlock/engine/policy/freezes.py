@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from interlock.core.actor import Actor
 from interlock.core.freeze import Freeze
 from interlock.core.plan import Plan
-from interlock.engine.protected import Patterns, protected_targets
+from interlock.engine.policy.protected import Patterns, protected_targets
 
 
 def freeze_of(plan: Plan, freezes: Iterable[Freeze]) -> Freeze | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from interlock.core.plan import Target
-from interlock.engine.protected import REMEMBERED_MAX, Patterns
+from interlock.engine.policy.protected import REMEMBERED_MAX, Patterns
 
 _DATABASES = (
     *("postgres*", "pgsql*", "mysql*", "mariadb*", "mongo*", "redis*", "valkey*", "keydb*", "clickhouse*"),

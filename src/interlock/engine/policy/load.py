@@ -13,8 +13,8 @@ from interlock.core.errors import InterlockError, Invalid
 from interlock.core.model import JsonObject
 from interlock.core.ports import PolicyEngine, PolicyHandle
 from interlock.core.project import Preset, Project
-from interlock.engine.policy_facts import FactsSource, OwnParts
-from interlock.engine.policy_lint import Layer, Rule, read_rules
+from interlock.engine.policy.facts import FactsSource, OwnParts
+from interlock.engine.policy.lint import Layer, Rule, read_rules
 from interlock.engine.trusted_file import read_trusted
 from interlock.lib.canonical import digest_of
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from interlock.core.checkpoint import Checkpoint, link_of
-from interlock.engine.audit_store import CheckpointRow
-from interlock.engine.findings import Findings
+from interlock.engine.audit.findings import Findings
+from interlock.engine.audit.store import CheckpointRow
 from interlock.lib.clock import rfc3339
 from interlock.lib.merkle import Frontier
 from interlock.lib.note import NoteError, VerifierKey, open_note

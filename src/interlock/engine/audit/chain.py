@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from interlock.core.evidence import GENESIS, EvidenceKind
-from interlock.engine.findings import Findings
+from interlock.engine.audit.findings import Findings
 from interlock.lib.canonical import canonical_bytes
 
 _FIELDS = {"at", "data", "kind", "prev", "run", "seq", "v"}

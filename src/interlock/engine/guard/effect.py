@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 
-from interlock.engine.process_tree import boot_seconds, write_bytes
+from interlock.engine.guard.process_tree import boot_seconds, write_bytes
 from interlock.lib.reach import why_replaceable
 
 TYPE_CHECKING = False

@@ -12,8 +12,8 @@ from interlock.core.checkpoint import Checkpoint
 from interlock.core.errors import Invalid, NotFound, Permanent, Transient
 from interlock.core.evidence import GENESIS, leaf_hash
 from interlock.core.model import Frozen
-from interlock.engine import audit_store
-from interlock.engine.audit_store import CheckpointRow
+from interlock.engine.audit import store as audit_store
+from interlock.engine.audit.store import CheckpointRow
 from interlock.engine.db import Connection
 from interlock.lib.merkle import Frontier, Tree, verify_inclusion
 from interlock.lib.note import VerifierKey, open_note

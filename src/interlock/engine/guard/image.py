@@ -14,10 +14,10 @@ import os
 import sys
 import tempfile
 
-from interlock.engine import guard_effect, guard_process, process_tree
+from interlock.engine.guard import effect, process, process_tree
 from interlock.lib import reach
 
-MODULES = (reach, process_tree, guard_effect, guard_process)  # each after what it imports
+MODULES = (reach, process_tree, effect, process)  # each after what it imports
 PYC_HEADER_PADDING = bytes(12)  # flags, time and size of a source file: PEP 552; there is none to compare with
 # Seeding sys.modules lets the modules import each other by their names although no package of that name is there.
 LOADER = """

@@ -30,12 +30,12 @@ from typing import Literal, Self
 from interlock.core.errors import Invalid, Transient
 from interlock.core.model import JsonObject
 from interlock.core.ports import TAIL_BYTES, ProcessSpec
-from interlock.engine.guard_effect import EFFECT_BYTES_MAX, Effect, encode_effect
-from interlock.engine.guard_identity import GuardIdentity, place, prove_dead
-from interlock.engine.guard_image import anonymous_file, guard_descriptor
-from interlock.engine.guard_process import RECORD_BYTES_MAX
-from interlock.engine.guard_refusal import refusal_error
-from interlock.engine.process_tree import GUARD_MARK, KILL_SECONDS, MARK, boot_seconds
+from interlock.engine.guard.effect import EFFECT_BYTES_MAX, Effect, encode_effect
+from interlock.engine.guard.identity import GuardIdentity, place, prove_dead
+from interlock.engine.guard.image import anonymous_file, guard_descriptor
+from interlock.engine.guard.process import RECORD_BYTES_MAX
+from interlock.engine.guard.process_tree import GUARD_MARK, KILL_SECONDS, MARK, boot_seconds
+from interlock.engine.guard.refusal import refusal_error
 
 __all__ = ["GuardedProcess", "ProcessOutcome", "prove_dead"]
 

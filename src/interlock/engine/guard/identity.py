@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from interlock.core.errors import Permanent, Transient
 from interlock.core.model import Frozen, JsonObject
-from interlock.engine.process_tree import (
+from interlock.engine.guard.process_tree import (
     ProcessStat,
     all_processes,
     cgroup_processes,

@@ -11,8 +11,8 @@ from typing import Any
 
 from interlock.core.plan import RISKS
 from interlock.core.run import FINAL_STATES
-from interlock.engine.audit_chain import QUICK, RunTale
-from interlock.engine.findings import Findings
+from interlock.engine.audit.chain import QUICK, RunTale
+from interlock.engine.audit.findings import Findings
 from interlock.engine.record import never_changed
 from interlock.lib.canonical import digest_of
 

@@ -12,10 +12,10 @@ from interlock.core.actor import Actor
 from interlock.core.model import JsonObject
 from interlock.core.plan import DISCLOSURES, RISKS, Discloses, Plan, Step, Target
 from interlock.core.project import Project
-from interlock.engine.policy_facts import ProjectFacts
-from interlock.engine.protected import is_recursive, with_undo
-from interlock.engine.target_classes import classes_of
-from interlock.engine.windows import WEEKDAYS, WindowState
+from interlock.engine.policy.facts import ProjectFacts
+from interlock.engine.policy.protected import is_recursive, with_undo
+from interlock.engine.policy.target_classes import classes_of
+from interlock.engine.policy.windows import WEEKDAYS, WindowState
 
 PRINCIPALS = {"person": "Person", "agent": "Agent", "service": "Service", "system": "System"}
 """Actor kind -> Cedar entity type."""

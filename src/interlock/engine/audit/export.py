@@ -10,12 +10,12 @@ from pathlib import Path
 from interlock.core.checkpoint import Checkpoint
 from interlock.core.errors import Conflict, Permanent
 from interlock.core.model import Frozen, JsonObject
-from interlock.engine import audit_store
-from interlock.engine.archive import ArchiveDraft
-from interlock.engine.audit import Witness
-from interlock.engine.audit_store import CheckpointRow
+from interlock.engine.audit import store as audit_store
+from interlock.engine.audit.archive import ArchiveDraft
+from interlock.engine.audit.receipt import leaf_hashes, make_receipt
+from interlock.engine.audit.store import CheckpointRow
+from interlock.engine.audit.verify import Witness
 from interlock.engine.db import Connection
-from interlock.engine.receipt import leaf_hashes, make_receipt
 from interlock.lib.canonical import canonical_bytes
 from interlock.lib.merkle import Frontier, Tree
 from interlock.lib.note import NoteError, SigningKey, open_note
@@ -158,11 +158,11 @@ async def _write_checkpoints(connection: Connection, draft: ArchiveDraft, start:
 def _finish(draft: ArchiveDraft, key: SigningKey, facts: JsonObject, note: str, target: Path, rows: int) -> Exported:
     """Add what every export has, sign it, pack it."""
     checkpoint = _read(note, key)
-    engine = resources.files("interlock.engine")
+    ours = resources.files("interlock.engine.audit")
     draft.add("checkpoint.note", note.encode())
     draft.add("public-key.vkey", key.verifier.encode().encode() + b"\n")
-    draft.add("verify.py", engine.joinpath("verify_bundle.py").read_bytes())
+    draft.add("verify.py", ours.joinpath("verify_bundle.py").read_bytes())
     for name in _READMES:
-        draft.add(name, engine.joinpath("export_readme", name).read_bytes())
+        draft.add(name, ours.joinpath("export_readme", name).read_bytes())
     draft.sign(key, {**facts, "format": 1, "origin": key.name, "root": checkpoint.root, "size": checkpoint.size})
     return Exported(path=str(target), sha256=draft.pack(target), rows=rows, checkpoint=checkpoint)

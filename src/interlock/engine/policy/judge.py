@@ -12,10 +12,10 @@ from interlock.core.decision import Decision, Outcome, Reason, Requirement
 from interlock.core.model import JsonObject
 from interlock.core.plan import Discloses, Plan
 from interlock.core.ports import PolicyAnswer
-from interlock.engine.policy_instead import detail_of, instead_of
-from interlock.engine.policy_lint import Rule
-from interlock.engine.policy_load import Alarm, PolicyBook, PolicySet
-from interlock.engine.policy_request import DecisionContext, is_declared, plan_request, view_request, with_granted
+from interlock.engine.policy.instead import detail_of, instead_of
+from interlock.engine.policy.lint import Rule
+from interlock.engine.policy.load import Alarm, PolicyBook, PolicySet
+from interlock.engine.policy.request import DecisionContext, is_declared, plan_request, view_request, with_granted
 
 DEFAULT_DENY = Reason(policy="default-deny", reason="no policy permits this", effect="forbid")
 POLICY_ERROR = "policy-error"

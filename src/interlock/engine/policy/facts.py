@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from interlock.core.project import Project
-from interlock.engine.protected import Patterns, ResolvedPatterns
-from interlock.engine.target_classes import CLASSES
-from interlock.engine.windows import Calendar
+from interlock.engine.policy.protected import Patterns, ResolvedPatterns
+from interlock.engine.policy.target_classes import CLASSES
+from interlock.engine.policy.windows import Calendar
 
 
 @dataclass(frozen=True)

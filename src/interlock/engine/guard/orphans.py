@@ -10,8 +10,8 @@ import ctypes
 import os
 
 from interlock.core.errors import Permanent
-from interlock.engine.guard_process import PR_SET_CHILD_SUBREAPER
-from interlock.engine.process_tree import (
+from interlock.engine.guard.process import PR_SET_CHILD_SUBREAPER
+from interlock.engine.guard.process_tree import (
     MARK,
     ProcessStat,
     all_processes,

@@ -9,11 +9,11 @@ from datetime import datetime
 from interlock.core.actor import Actor
 from interlock.core.decision import Outcome
 from interlock.core.plan import Plan, Target
-from interlock.engine.policy_facts import ProjectFacts
-from interlock.engine.policy_lint import Rule
-from interlock.engine.policy_request import touches_own
-from interlock.engine.protected import protected_targets
-from interlock.engine.windows import next_change_time
+from interlock.engine.policy.facts import ProjectFacts
+from interlock.engine.policy.lint import Rule
+from interlock.engine.policy.protected import protected_targets
+from interlock.engine.policy.request import touches_own
+from interlock.engine.policy.windows import next_change_time
 from interlock.lib.clock import rfc3339
 
 SHOWN_MAX = 3

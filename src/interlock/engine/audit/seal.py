@@ -9,8 +9,8 @@ from typing import Any
 
 from interlock.core.checkpoint import Checkpoint, link_of
 from interlock.core.errors import Permanent
-from interlock.engine import audit_store
-from interlock.engine.audit_store import CheckpointRow
+from interlock.engine.audit import store as audit_store
+from interlock.engine.audit.store import CheckpointRow
 from interlock.engine.db import Connection
 from interlock.lib.clock import rfc3339
 from interlock.lib.merkle import Frontier

@@ -17,10 +17,10 @@ from interlock.core.errors import Invalid
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Discloses, Plan, Risk, Step, Target
 from interlock.core.project import Agent, Person, Project, TargetPattern, Window
-from interlock.engine.policy import Judge
-from interlock.engine.policy_facts import OwnParts
-from interlock.engine.policy_load import PolicyBook, PolicyLoader, PolicySet, PolicySource
-from interlock.engine.policy_request import DecisionContext
+from interlock.engine.policy.facts import OwnParts
+from interlock.engine.policy.judge import Judge
+from interlock.engine.policy.load import PolicyBook, PolicyLoader, PolicySet, PolicySource
+from interlock.engine.policy.request import DecisionContext
 from interlock.engine.trusted_file import read_trusted
 from interlock.engine.yaml_model import Faults, invalid, read_document, to_model
 from interlock.lib.strict_yaml import BYTES_MAX

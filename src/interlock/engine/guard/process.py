@@ -26,7 +26,7 @@ import ctypes
 import os
 import select
 
-from interlock.engine.guard_effect import (
+from interlock.engine.guard.effect import (
     ABOUT_TO_EXEC,
     EFFECT_BYTES_MAX,
     LEASE_LOST,
@@ -37,7 +37,7 @@ from interlock.engine.guard_effect import (
     fork_into,
     libc,
 )
-from interlock.engine.process_tree import (
+from interlock.engine.guard.process_tree import (
     GUARD_MARK,
     ProcessStat,
     all_processes,

@@ -11,13 +11,13 @@ from interlock.core.checkpoint import Checkpoint
 from interlock.core.errors import Invalid, Permanent
 from interlock.core.evidence import leaf_hash
 from interlock.core.model import Frozen
-from interlock.engine import audit_store
-from interlock.engine.audit_chain import ChainWalk, RunTale
-from interlock.engine.audit_runs import compare_run
-from interlock.engine.audit_tree import Kept, TreeWalk
+from interlock.engine.audit import store as audit_store
+from interlock.engine.audit.chain import ChainWalk, RunTale
+from interlock.engine.audit.findings import FINDINGS_MAX, Finding, Findings
+from interlock.engine.audit.receipt import Receipt, verify_receipt
+from interlock.engine.audit.runs import compare_run
+from interlock.engine.audit.tree import Kept, TreeWalk
 from interlock.engine.db import Connection
-from interlock.engine.findings import FINDINGS_MAX, Finding, Findings
-from interlock.engine.receipt import Receipt, verify_receipt
 from interlock.lib.note import BadSignature, NoteError, VerifierKey, open_note, signer_names
 
 LIMIT_UNSEALED = (

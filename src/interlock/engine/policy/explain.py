@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from interlock.core.decision import Decision, Outcome
 from interlock.core.model import JsonObject
-from interlock.engine.policy import judge
-from interlock.engine.policy_load import PolicySet
-from interlock.engine.windows import next_change_time
+from interlock.engine.policy.judge import judge
+from interlock.engine.policy.load import PolicySet
+from interlock.engine.policy.windows import next_change_time
 from interlock.lib.clock import rfc3339
 
 CHANGES_MAX = 20

@@ -1,0 +1,1 @@
+"""The audit log: chains, tree, checkpoints, receipts, export and verification."""

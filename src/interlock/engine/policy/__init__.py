@@ -1,0 +1,1 @@
+"""Policy: what is allowed, who says so, and why."""
