@@ -149,7 +149,7 @@ RULES = (
         "from datetime import datetime\ndatetime.now()\n",
         {
             "lib/**": "this is where time, chance and identity enter",
-            "bootstrap.py": "and this is where the real ones are handed in",
+            "bootstrap/**": "and this is where the real ones are handed in",
         },
     ),
     Rule("no_swallowed_exception", no_swallowed_exception, "try:\n    f()\nexcept Exception:\n    pass\n"),

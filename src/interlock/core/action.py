@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from interlock.core.model import Frozen, JsonObject
+from interlock.core.outside import Outside
 from interlock.core.plan import Plan, Step
 from interlock.core.ports import Resolvers, StepContext
 from interlock.core.project import Project
@@ -57,6 +58,7 @@ class Ports:
     redactor: Redactor
     path_class: Callable[[str], PathClass]
     action: Callable[[str], Action]
+    outside: Outside = field(default_factory=Outside)
 
 
 class Action(ABC):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
 from interlock.core.errors import NotFound
 from interlock.core.model import JsonObject
@@ -10,6 +10,7 @@ from interlock.core.run import Run
 from interlock.engine.control_store import ControlStore
 from interlock.engine.holds import Holds
 from interlock.engine.records import LiveRecords
+from interlock.engine.rooms import Arrange
 from interlock.engine.store import RunStore
 
 
@@ -20,13 +21,20 @@ class Arrangements:
         self._store = store
         self._control = control
         self._records = records
-        self._known: dict[str, Callable[[Run, JsonObject], Awaitable[JsonObject]]] = {
+        self._known: dict[str, Arrange] = {
             "freeze.set": self._set,
             "freeze.lift": self._lift,
             "program.adopt": self._adopt,
             "program.forget": self._forget,
             "hold.look": holds.look,
         }
+
+    def add(self, further: Mapping[str, Arrange]) -> None:
+        """What another room arranges. Raises ValueError for a name that is taken."""
+        if taken := self._known.keys() & further.keys():
+            msg = f"arranged twice: {', '.join(sorted(taken))}"
+            raise ValueError(msg)
+        self._known.update(further)
 
     async def __call__(self, name: str, run: int, payload: JsonObject) -> JsonObject:
         """Raises NotFound for a name that is none."""

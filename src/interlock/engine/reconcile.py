@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import structlog
@@ -18,6 +18,7 @@ from interlock.engine.db import Database
 from interlock.engine.guard.orphans import OrphanReaper
 from interlock.engine.output import FLUSH_SECONDS, Outputs
 from interlock.engine.retention_store import RetentionStore
+from interlock.engine.rooms import Reconciler
 from interlock.lib.clock import Clock
 from interlock.lib.note import SigningKey
 
@@ -58,6 +59,7 @@ class Reconcilers:
         self._tidy = tidy
         self._revive = revive
         self._store = RetentionStore(database)
+        self._further: list[Reconciler] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._troubles: dict[str, InterlockError] = {}
 
@@ -66,18 +68,22 @@ class Reconcilers:
         """What the reconcilers failed at the last time they ran."""
         return tuple(self._troubles.values())
 
+    def add(self, further: Iterable[Reconciler]) -> None:
+        """What another room does on a timer; before `start`."""
+        self._further += further
+
     async def start(self) -> None:
         """Run each on its own timer."""
-        for work, seconds in (
-            (self.seal, SEAL_SECONDS),
-            (self.expire, EXPIRE_SECONDS),
-            (self._outputs.flush_all, FLUSH_SECONDS),
-            (self.bury_orphans, ORPHAN_SECONDS),
-            (self.retain, RETENTION_SECONDS),
-            (self.keep_database, DATABASE_SECONDS),
+        for each in (
+            Reconciler("seal", self.seal, SEAL_SECONDS),
+            Reconciler("expire", self.expire, EXPIRE_SECONDS),
+            Reconciler("flush_all", self._outputs.flush_all, FLUSH_SECONDS),
+            Reconciler("bury_orphans", self.bury_orphans, ORPHAN_SECONDS),
+            Reconciler("retain", self.retain, RETENTION_SECONDS),
+            Reconciler("keep_database", self.keep_database, DATABASE_SECONDS),
+            *self._further,
         ):
-            task = asyncio.create_task(self._forever(work, seconds), name=f"reconcile.{work.__name__}")
-            self._tasks.add(task)
+            self._tasks.add(asyncio.create_task(self._forever(each), name=f"reconcile.{each.name}"))
 
     async def stop(self) -> None:
         """End the timers, then seal what is left."""
@@ -120,8 +126,8 @@ class Reconcilers:
         if await asyncio.to_thread(self._revive):
             log.error("database.revived", reason="its server had died and was started again")
 
-    async def _forever(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
-        name = getattr(work, "__name__", "work")
+    async def _forever(self, reconciler: Reconciler) -> None:
+        name, work, seconds = reconciler
         while True:
             try:
                 await work()

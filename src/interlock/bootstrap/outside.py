@@ -1,0 +1,90 @@
+"""The outside systems: every adapter there is, handed in here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from interlock.adapters.devices import DeviceTargets
+from interlock.adapters.docker import DockerTargets
+from interlock.adapters.files import FileTargets
+from interlock.adapters.kubernetes import KubernetesTargets
+from interlock.adapters.names import NamedTargets
+from interlock.adapters.postgres import SYSTEM_FOLDER, EmbeddedPostgres
+from interlock.adapters.processes import ProcessTargets
+from interlock.adapters.repositories import RepositoryTargets
+from interlock.adapters.resolvers import ResolverSet
+from interlock.adapters.systemd import UnitTargets
+from interlock.bootstrap.foundation import Base
+from interlock.bootstrap.project import ProjectSource
+from interlock.commands.actions import CommandExec
+from interlock.core.action import PathClass
+from interlock.core.errors import Permanent
+from interlock.core.outside import Outside
+from interlock.engine.catalog import Catalog
+from interlock.engine.policy.facts import OwnParts
+from interlock.engine.policy.target_classes import CLASSES
+from interlock.settings import Locations
+
+
+def outside_systems(base: Base) -> Outside:  # noqa: ARG001 - each adapter takes from it what it needs
+    """Every outside system that Actions and rooms may speak to, by its key: one line each."""
+    return Outside({})
+
+
+def own_parts(locations: Locations) -> OwnParts:
+    """What belongs to Interlock itself on this machine."""
+    package = Path(__file__).resolve().parents[1]
+    return OwnParts(
+        changed=(
+            f"file:{locations.project_file}",
+            f"file:{locations.project_folder}/policies/**",
+            f"file:{locations.runtime_folder}/**",
+            f"file:{package}/**",
+            "unit:interlock*",
+            "interlock:*",
+        ),
+        private=(f"file:{locations.state_folder}/**", f"file:{SYSTEM_FOLDER}/**"),
+    )
+
+
+def path_classes(catalog: Catalog) -> Callable[[str], PathClass]:
+    """How a path may be read, as the library of programs says, which `command.exec` holds."""
+
+    def path_class(real_path: str) -> PathClass:
+        execute = catalog.action(CommandExec.name)
+        if not isinstance(execute, CommandExec):
+            msg = f"{CommandExec.name} is another action"
+            raise Permanent(msg, code="bug")
+        return execute.library().classify_path(real_path)
+
+    return path_class
+
+
+def resolvers(
+    locations: Locations, project: ProjectSource, own: OwnParts, embedded: EmbeddedPostgres | None
+) -> ResolverSet:
+    """Every outside system whose names can be turned into identities."""
+
+    def own_pids() -> tuple[int, ...]:
+        server = embedded.postmaster_pid if embedded is not None else None
+        return (os.getpid(),) if server is None else (os.getpid(), server)
+
+    well_known = tuple(pattern for patterns in CLASSES.values() for pattern in patterns if pattern.startswith("file:"))
+    files = FileTargets(lambda: (*project().protected, *own.changed, *own.private, *well_known))
+    processes = ProcessTargets(own_pids, (str(locations.state_folder), str(locations.runtime_folder)))
+    return ResolverSet(
+        (
+            files,
+            processes,
+            UnitTargets(),
+            DockerTargets(paths_of=files.paths_of),
+            DeviceTargets(files.resolve),
+            KubernetesTargets(),
+            NamedTargets(host_names=(socket.gethostname(), socket.getfqdn())),
+            RepositoryTargets(files.resolve),
+        ),
+        own_places=processes.own_places,
+    )

@@ -1,0 +1,56 @@
+"""The project in force, and the action that holds the library of its programs."""
+
+from __future__ import annotations
+
+from interlock.commands.actions import CommandExec
+from interlock.core.errors import InterlockError, Permanent
+from interlock.core.project import Project
+from interlock.engine.catalog import Catalog
+from interlock.engine.policy.load import PolicyBook, PolicySet
+from interlock.engine.project_file import load_project
+from interlock.settings import Locations
+
+
+class ProjectSource:
+    """The project in force; a reload that fails keeps the old one and is loud."""
+
+    def __init__(self, locations: Locations) -> None:
+        self._locations = locations
+        self.current = load_project(locations.project_file)
+        self.trouble: InterlockError | None = None
+        """Why what is on disk could not be put in force the last time; None when it is."""
+
+    def read(self) -> Project:
+        """interlock.yaml as it is on disk. Raises Invalid."""
+        return load_project(self._locations.project_file)
+
+    def reload(self, catalog: Catalog, book: PolicyBook) -> PolicySet:
+        """Put interlock.yaml, the programs and the policies in force as they are on disk: all of them, or none.
+
+        Raises: InterlockError when one is not sound; then all stays as it was, and `trouble` says why.
+        """
+        before, execute = self.current, command_action(catalog)
+        try:
+            project = self.read()
+            programs = execute.load(project)
+            self.current = project
+            found = book.reload()
+        except InterlockError as error:
+            self.current, self.trouble = before, error
+            raise
+        execute.put_in_force(project, programs)
+        self.trouble = None
+        return found
+
+    def __call__(self) -> Project:
+        """What is in force."""
+        return self.current
+
+
+def command_action(catalog: Catalog) -> CommandExec:
+    """The action that holds the library of programs."""
+    execute = catalog.action(CommandExec.name)
+    if not isinstance(execute, CommandExec):
+        msg = f"{CommandExec.name} is another action"
+        raise Permanent(msg, code="bug")
+    return execute
