@@ -282,6 +282,44 @@ od -c /dev/sda
 base64 /etc/ssl/private/site.key
 cat /proc/1/../1/environ
 cat //etc//shadow
+redis-cli SAVE
+redis-cli MONITOR
+redis-cli failover
+redis-cli FLUSHall
+redis-cli config get maxmemory requirepass
+nmcli radio wifi off
+nmcli device disconnect eth0
+nmcli dev down eth0
+nmcli n off
+nmcli con down foo
+nmcli connection delete foo
+nmcli c up foo
+nmcli general hostname evil
+nmcli device wifi connect x
+dnf history undo last -y
+yum -y history rollback 3
+dnf history redo 3
+ip link s eth0 down
+ip l s eth0 mtu 100
+git reflog delete HEAD@{1}
+git reflog expire --all
+git reflog drop
+kubectl wait secret foo --for=create -o yaml
+kubectl wait secrets --all --for=create -o yaml
+kubectl wait secret. foo --for=create
+kubectl wait pods,secrets --all --for=create -o json
+kubectl wait secret/foo --for=jsonpath={.data.password}=a
+helm status web -o json
+helm status web --output=yaml
+helm --debug status web
+helm status web --debug
+helm env
+smartctl -l scterc,70,70 /dev/sda
+smartctl -l sataphy,reset /dev/sda
+smartctl --log=scttempint,1,p /dev/sda
+monit validate
+sysctl kernel/../../../etc/shadow
+sysctl kernel//../x
 """
 
 WRAPPED = """
