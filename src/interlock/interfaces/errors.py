@@ -14,6 +14,7 @@ NOTHING_DONE_YET = 8
 UNRESOLVED = 20
 TIMED_OUT = 124
 INTERRUPTED = 130
+NOT_READ = 141
 
 EXIT_CODES: dict[int, str] = {
     SUCCEEDED: "succeeded",
@@ -25,7 +26,8 @@ EXIT_CODES: dict[int, str] = {
     NOTHING_DONE_YET: "nothing done yet: it needs a confirmation, an approval or a window, or is still running",
     UNRESOLVED: "unresolved: an effect may have happened, and a person has to say what to do",
     TIMED_OUT: "timed out",
-    INTERRUPTED: "interrupted; the Run goes on",
+    INTERRUPTED: "interrupted; a Run that changes something goes on, one that only looks is cancelled",
+    NOT_READ: "whoever read the output closed it (`| head`), as a shell counts SIGPIPE",
 }
 
 

@@ -13,8 +13,9 @@ from typer.core import TyperGroup
 
 from interlock.core.errors import InterlockError, Invalid
 from interlock.interfaces.cli.answer import answer_of_error, write_answer, write_note
+from interlock.interfaces.cli.leaving import OutputLost
 from interlock.interfaces.cli.verb import BARE_CONFIRM
-from interlock.interfaces.errors import FAILED, INTERRUPTED
+from interlock.interfaces.errors import FAILED, INTERRUPTED, NOT_READ
 from interlock.interfaces.messages import say, set_language
 from interlock.settings import read_settings
 
@@ -99,15 +100,16 @@ def run(argv: list[str]) -> int:
         return ending.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read us has seen enough. Python would complain again when it flushes at exit.
-        _forget_output()
-        return FAILED
+    except SystemExit as ending:
+        # The parser ends this way when the reader of a help text has gone; nothing else here does.
+        if not isinstance(ending.__context__, BrokenPipeError):
+            raise
+        return _unheard(ending.__context__)
+    except OutputLost as lost:
+        return _unheard(lost.error)
     except OSError as error:
-        # What a verb itself meets became an answer before: this is about writing that answer down.
-        _forget_output()
-        write_note(say("standard output cannot be written: {why}", why=error.strerror or error))
-        return FAILED
+        # What a verb itself meets became an answer before: this is about a help text.
+        return _unheard(error)
     return code if isinstance(code, int) else 0
 
 
@@ -121,8 +123,18 @@ def _has_output() -> bool:
     return True
 
 
+def _unheard(error: OSError) -> int:
+    """The end where standard output cannot be written. Whoever closed a pipe has seen enough and is told nothing."""
+    _forget_output()
+    if isinstance(error, BrokenPipeError):
+        return NOT_READ
+    write_note(say("standard output cannot be written: {why}", why=error.strerror or error))
+    return FAILED
+
+
 def _forget_output() -> None:
     """Let what is left of the output go nowhere, so that Python does not complain again when it flushes at exit."""
+    sys.stdout = sys.__stdout__ or sys.stdout
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

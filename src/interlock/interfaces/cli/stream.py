@@ -6,6 +6,7 @@ import sys
 
 from interlock.core.errors import Conflict
 from interlock.interfaces.cli.caller import WAIT_SECONDS_MAX, Caller
+from interlock.interfaces.cli.leaving import write_output
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.terminal import TerminalText
 from interlock.interfaces.local.client import Disconnected
@@ -15,6 +16,8 @@ KEPT_CHARACTERS_MAX = 4 * 1024 * 1024
 """How much output the envelope of `--output json` holds; `interlock output N` has all of it."""
 
 _MOVING = frozenset({"queued", "running"})
+_ASKS = frozenset({"submit", "retry", "undo"})
+"""The methods that make a Run; the others move one that somebody else may have asked for."""
 _RESUMES_MAX = 5
 
 
@@ -57,6 +60,7 @@ class RunStream:
         """
         waiting: dict[str, object] = {"wait_seconds": WAIT_SECONDS_MAX if wait else 0.0, "stream": wait}
         timeout = None if wait else 60.0
+        self._caller.asked_here = method in _ASKS
         try:
             result = self._caller.call(
                 method, {**params, **waiting}, on_progress=self.hear, timeout_seconds=timeout, patience=patience
@@ -99,9 +103,7 @@ class RunStream:
 
     def _write(self, text: str) -> None:
         if self._caller.table:
-            shown = self._terminal.feed(text) if self._terminal is not None else text
-            sys.stdout.write(shown)
-            sys.stdout.flush()
+            write_output(self._terminal.feed(text) if self._terminal is not None else text)
             return
         if self._kept <= KEPT_CHARACTERS_MAX:
             self._pieces.append(text[: KEPT_CHARACTERS_MAX - self._kept])
@@ -109,5 +111,4 @@ class RunStream:
 
     def _finish(self) -> None:
         if self._caller.table and self._terminal is not None:
-            sys.stdout.write(self._terminal.finish())
-            sys.stdout.flush()
+            write_output(self._terminal.finish())

@@ -14,7 +14,8 @@ import typer
 from interlock.core.errors import InterlockError
 from interlock.interfaces.cli.answer import Answer, OutputFormat, answer_of_error, write_answer, write_note
 from interlock.interfaces.cli.caller import Caller
-from interlock.interfaces.errors import FAILED, INTERRUPTED
+from interlock.interfaces.cli.leaving import OutputLost, answer_of_interruption, note_of_lost_output
+from interlock.interfaces.errors import FAILED
 from interlock.interfaces.messages import say
 from interlock.settings import read_settings
 
@@ -94,14 +95,17 @@ def verb(
 
 
 def perform(caller: Caller, function: Callable[[Caller], Answer]) -> int:
-    """Call a verb, write what it answers, and return the exit code."""
+    """Call a verb, write what it answers, and return the exit code. Raises OutputLost when nobody can be told."""
     try:
         answer = function(caller)
     except InterlockError as error:
         answer = answer_of_error(error)
     except KeyboardInterrupt:
-        answer = _interrupted(caller)
-    except BrokenPipeError:
+        answer = answer_of_interruption(caller)
+    except OutputLost:
+        note = note_of_lost_output(caller)
+        if note is not None:
+            write_note(note)
         raise
     except Exception:  # noqa: BLE001 - a bug of ours is said loudly, in one place
         for line in traceback.format_exc().splitlines():
@@ -111,18 +115,9 @@ def perform(caller: Caller, function: Callable[[Caller], Answer]) -> int:
         answer.data = None if caller.table else answer.data
     finally:
         caller.close()
-    write_answer(answer, caller.output, colour=caller.colour)
-    sys.stdout.flush()
+    try:
+        write_answer(answer, caller.output, colour=caller.colour)
+        sys.stdout.flush()
+    except OSError as error:
+        raise OutputLost(error) from error
     return answer.exit_code
-
-
-def _interrupted(caller: Caller) -> Answer:
-    answer = Answer(status="interrupted", exit_code=INTERRUPTED)
-    if caller.table:
-        sys.stderr.write("\n")
-    if caller.run is not None:
-        number = caller.run
-        answer.data = {"run": number}
-        answer.warnings = [say("you stopped waiting; Run {number} goes on", number=number)]
-        answer.next = [f"interlock show {number}", f"interlock output {number} --follow", f"interlock cancel {number}"]
-    return answer
