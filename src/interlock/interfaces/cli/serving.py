@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from functools import partial
@@ -69,12 +70,11 @@ def serve_until_stopped(locations: Locations, settings: Settings, readiness: Rea
         InterlockError: It cannot start.
     """
     from interlock.bootstrap import serve
-    from interlock.engine.loop import run_loop
     from interlock.interfaces.local.server import local_server
 
     locations.make_folders()
     with alone(locations):
-        run_loop(
+        asyncio.run(
             serve(
                 locations,
                 settings.database_url,
