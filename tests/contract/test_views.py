@@ -53,6 +53,7 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "run": ({"run": 1}, {"run": 2}, {"run": 3}),
     "runs": ({}, {"state": "open"}, {"state": "succeeded", "limit": 1}, {"actor": "person:alice", "before": 2}),
     "status": ({},),
+    "views": ({},),
     "why": ({"run": 1}, {"run": 2}, {"run": 3}),
 }
 in_one_loop = pytest.mark.asyncio(loop_scope="module")

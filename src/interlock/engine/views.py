@@ -271,6 +271,16 @@ def describe_action(cls: type[Action]) -> JsonObject:
     }
 
 
+def describe_view(view: View) -> JsonObject:
+    """A view for people and programs."""
+    return {
+        "name": view.name,
+        "summary": view.summary,
+        "discloses": view.discloses,
+        "arguments": view.Args.model_json_schema(),
+    }
+
+
 ENGINE_VIEWS: tuple[type[DeskView], ...] = (
     Status,
     Runs,
@@ -288,9 +298,18 @@ class ViewDesk:
     """Reads a view for an actor, if policy lets him."""
 
     def __init__(self, views: dict[str, View], judge: Judge, clock: Clock) -> None:
-        self.views = views
         self._judge = judge
         self._clock = clock
+        self.views = {**views, Views.name: Views(self)}
+
+    def readable(self, actor: Actor) -> list[JsonObject]:
+        """What this actor may read, by name; policy is asked as it is when he reads."""
+        now = self._clock.now()
+        return [
+            describe_view(view)
+            for name, view in sorted(self.views.items())
+            if self._judge.decide_view(actor, name, view.discloses, now).outcome == "permit"
+        ]
 
     def require(self, actor: Actor, name: str, discloses: Discloses) -> None:
         """Raises Denied when policy does not let this actor read that."""
@@ -311,3 +330,18 @@ class ViewDesk:
         view = self.views[name]
         self.require(actor, name, view.discloses)
         return await view.read(actor, args)
+
+
+class Views(View):
+    """The views themselves, so that an interface in another process can show each of them without a list of its own."""
+
+    name: ClassVar[str] = "views"
+    summary: ClassVar[str] = "The views that you may read, with their arguments."
+    Args: ClassVar[type[Frozen]] = Nothing
+
+    def __init__(self, desk: ViewDesk) -> None:
+        self._desk = desk
+
+    async def read(self, actor: Actor, args: Nothing) -> JsonObject:  # noqa: ARG002
+        """By name."""
+        return {"views": list(self._desk.readable(actor))}

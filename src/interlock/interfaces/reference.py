@@ -19,7 +19,7 @@ from interlock.core.project import Preset
 from interlock.core.run import RunState
 from interlock.engine.catalog import find_action_classes
 from interlock.engine.project_file import project_json_schema
-from interlock.engine.views import ENGINE_VIEWS, describe_action
+from interlock.engine.views import ENGINE_VIEWS, Views, describe_action
 from interlock.interfaces.cli.app import MODULES, build
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.show_actions import example_of, type_in_words
@@ -254,7 +254,7 @@ def _settings() -> str:
 
 def _views() -> str:
     lines = ["What can be read of Interlock's own tables; each is checked by policy and makes no Run.", ""]
-    for cls in sorted(ENGINE_VIEWS, key=lambda each: each.name):
+    for cls in sorted((*ENGINE_VIEWS, Views), key=lambda each: each.name):
         lines += [f"## {cls.name}", "", f"{cls.summary} Discloses: {cls.discloses}.", ""]
         lines += _arguments(Record(cls.Args.model_json_schema()))
     return _page("Views", lines)
