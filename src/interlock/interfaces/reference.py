@@ -17,6 +17,7 @@ from interlock.commands.library import load_library
 from interlock.core.errors import ERRORS
 from interlock.core.project import Preset
 from interlock.core.run import RunState
+from interlock.core.view import View
 from interlock.engine.catalog import find_action_classes
 from interlock.engine.project_file import project_json_schema
 from interlock.engine.views import ENGINE_VIEWS, Views, describe_action
@@ -254,7 +255,8 @@ def _settings() -> str:
 
 def _views() -> str:
     lines = ["What can be read of Interlock's own tables; each is checked by policy and makes no Run.", ""]
-    for cls in sorted((*ENGINE_VIEWS, Views), key=lambda each: each.name):
+    views: tuple[type[View], ...] = (*ENGINE_VIEWS, Views)
+    for cls in sorted(views, key=lambda each: each.name):
         lines += [f"## {cls.name}", "", f"{cls.summary} Discloses: {cls.discloses}.", ""]
         lines += _arguments(Record(cls.Args.model_json_schema()))
     return _page("Views", lines)
