@@ -11,7 +11,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.lib.canonical import canonical_bytes, digest_of
+from interlock.lib.canonical import canonical_bytes, digest_of, read_canonical
 
 # RFC 8785 appendix B: IEEE 754 bits in hexadecimal, and the text.
 NUMBERS = [
@@ -136,3 +136,59 @@ def test_numbers_and_sequences_are_written_as_the_library_writes_them(value: Any
 def test_what_is_not_json_is_refused_wherever_it_stands(value: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         canonical_bytes(value)
+
+
+def by_the_library(text: bytes) -> Any:
+    """What `read_canonical` says, said slowly: read with every number a double, written again by the library."""
+    whole = text.decode()
+    if rfc8785.dumps(json.loads(whole, parse_int=float)) != text:
+        msg = "not canonical"
+        raise ValueError(msg)
+    return json.loads(whole)
+
+
+@given(VALUES)
+def test_a_canonical_text_is_read_as_it_is(value: Any) -> None:
+    text = canonical_bytes(value)
+    assert repr(read_canonical(text)) == repr(by_the_library(text))
+
+
+@given(
+    value=VALUES,
+    separators=st.sampled_from([None, (",", ": "), (",", ":")]),
+    in_order=st.booleans(),
+    only_ascii=st.booleans(),
+)
+def test_a_text_is_read_exactly_when_the_library_would_have_written_it(
+    *, value: Any, separators: tuple[str, str] | None, in_order: bool, only_ascii: bool
+) -> None:
+    text = json.dumps(value, separators=separators, sort_keys=in_order, ensure_ascii=only_ascii).encode()
+    try:
+        expected = by_the_library(text)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"."):
+            read_canonical(text)
+    else:
+        assert repr(read_canonical(text)) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1.0", "1e16", "1e+16", "-0", "-0.0", "9007199254740993", "9007199254740991.0", "1E3", "0.50", "[1.0]"),
+        *('{"b":1,"a":2}', '{"a":1,"a":1}', '{"a":{"c":1,"b":2}}', '[{"b":1,"a":2}]', '{"\ufb33":1,"\U0001f600":2}'),
+        *(r'"\u0041"', r'"\/"', r'"\u000A"', r'"\u000a"', r'"\u007f"', r'"\ud83d"', r'{"a":"\ud83d"}'),
+        *(" 1", "1 ", "[1, 2]", "[1,]", "", "NaN", "Infinity", "{1:2}", "'a'", "[" * 100_000, "\ufeff1", "01", "+1"),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_not_the_canonical_one_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_canonical(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["9007199254740992", "1e+21", '{"\U0001f600":1,"\ufb33":2}', "[" * 500 + "]" * 500, '{"\xe9":1}', "1e-7", "[]"],
+)
+def test_an_unusual_canonical_text_is_read_as_well(text: str) -> None:
+    assert read_canonical(text.encode()) == json.loads(text)
