@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from harness import sealed_runs
 from interlock.core.evidence import DATA_BYTES_MAX, GENESIS, Evidence, EvidenceKind, evidence_line, leaf_hash
-from interlock.engine.audit.chain import ChainWalk
+from interlock.engine.audit.chain import ChainRow, ChainWalk, RunTale
 from interlock.engine.audit.findings import FINDINGS_MAX, Findings
 from interlock.engine.audit.runs import compare_run
 
@@ -45,10 +45,15 @@ def run_row(**changes: Any) -> Row:
     return sealed_runs.row_of(sealed_runs.asked(7), state) | changes
 
 
+def take(walk: ChainWalk, rows: list[Row]) -> list[RunTale]:
+    names = ("run", "seq", "kind", "line", "hash", "index", "unsealed")
+    return walk.take([cast("ChainRow", tuple(row[name] for name in names)) for row in rows])
+
+
 def findings_of(rows: list[Row], told: Row | None = None, *, compare: bool = True) -> list[str]:
     findings = Findings()
     walk = ChainWalk(findings)
-    tales = [*walk.take(rows), *walk.finish()]
+    tales = [*take(walk, rows), *walk.finish()]
     if compare:
         for tale in tales:
             compare_run(findings, tale, told or run_row())
@@ -82,7 +87,7 @@ def test_rows_of_many_runs_arrive_in_any_portions() -> None:
     for size in range(1, 8):
         findings = Findings()
         walk = ChainWalk(findings)
-        tales = [tale for start in range(0, len(rows), size) for tale in walk.take(rows[start : start + size])]
+        tales = [tale for start in range(0, len(rows), size) for tale in take(walk, rows[start : start + size])]
         assert [tale.run for tale in [*tales, *walk.finish()]] == [1, 2, 3, 4, 5]
         assert findings.count == 0
         assert walk.rows == len(rows)
@@ -209,7 +214,7 @@ def test_a_final_state_without_evidence_is_found() -> None:
 def test_a_run_missing_from_the_table_is_found() -> None:
     findings = Findings()
     walk = ChainWalk(findings)
-    walk.take(chain())
+    take(walk, chain())
     compare_run(findings, walk.finish()[0], None)
     assert [finding.code for finding in findings.kept] == ["run.lost"]
 
@@ -223,6 +228,6 @@ def test_a_decision_on_another_plan_is_found() -> None:
 def test_findings_are_counted_and_kept_within_bounds() -> None:
     rows = [row | {"hash": GENESIS} for run in range(1, 200) for row in chain(run)]
     findings = Findings()
-    ChainWalk(findings).take(rows)
+    take(ChainWalk(findings), rows)
     assert len(findings.kept) == FINDINGS_MAX
     assert findings.count > 796

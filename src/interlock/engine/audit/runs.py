@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 from interlock.core.plan import RISKS
 from interlock.core.run import FINAL_STATES
-from interlock.engine.audit.chain import QUICK, RunTale
+from interlock.engine.audit.chain import RunTale
 from interlock.engine.audit.findings import Findings
 from interlock.engine.record import never_changed
 from interlock.lib.canonical import digest_of
@@ -20,6 +20,7 @@ _FINAL = frozenset(state.value for state in FINAL_STATES)
 _ASKED = ("action", "key", "reason", "undo_of", "retry_of")
 _VERDICT = ("approver", "asker", "digest", "kind", "verdict", "reason", "roles")
 _SHORT_FLOAT = 1e15
+_QUICK = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 _SENTENCES = {
     "action": "the Run table names another action than what was asked",
     "key": "the Run table has another key than what was asked",
@@ -32,7 +33,7 @@ Add = Callable[[str, str], None]
 Row = Mapping[str, Any]
 
 
-def compare_run(findings: Findings, tale: RunTale, row: Row | None, verdicts: Iterable[Row] = ()) -> None:
+def compare_run(findings: Findings, tale: RunTale, row: Row | None, verdicts: Sequence[Row] = ()) -> None:
     """Hold a Run's row, and the verdicts on it, against what its evidence says.
 
     `row` has the columns of `audit_store.RUN_FACTS`, `verdicts` those of `audit_store.VERDICTS`.
@@ -77,7 +78,7 @@ def _compare_ask(add: Add, asked: Mapping[str, Any], row: Row) -> None:
         add("run.row", "roles, timeout or digest of the ask in the Run table are not what was asked with")
     if row["digest"] != asked.get("digest"):
         add("run.digest", "the Run table has another plan's digest than what was asked")
-    if _moment(row["created_at"]) != _moment(asked.get("at")):
+    if not _is_same_moment(row["created_at"], asked.get("at")):
         add("run.created_at", "the Run table says that it was asked at another time")
 
 
@@ -146,7 +147,7 @@ def _exact(text: str, digest: object) -> Any:
 
 def _has_digest(value: object, digest: object) -> bool:
     """Quickly where the C encoder gives the canonical form; where it does not, the exact one is tried."""
-    quick = sha256(QUICK.encode(value).encode("utf-8", "replace")).hexdigest()
+    quick = sha256(_QUICK.encode(value).encode("utf-8", "replace")).hexdigest()
     return quick == digest or digest_of(value) == digest
 
 
@@ -163,14 +164,16 @@ def _compare_end(add: Add, tale: RunTale, row: Row) -> None:
         add("run.state", f"the Run table says {state!r}, its evidence was closed as {closed.get('state')!r}")
     if (row["state_reason"], row["state_code"]) != (closed.get("reason"), closed.get("code")):
         add("run.state_reason", "the Run table says that it ended for another reason than its evidence")
-    if _moment(row["closed_at"]) != _moment(closed.get("at")):
+    if not _is_same_moment(row["closed_at"], closed.get("at")):
         add("run.closed_at", "the Run table says that it ended at another time than its evidence")
     if row["cancelled_by"] != closed.get("cancelled_by"):
         add("run.cancelled_by", "the Run table says that somebody else cancelled it than its evidence")
 
 
-def _compare_verdicts(add: Add, sealed: Iterable[Mapping[str, Any]], rows: Iterable[Row]) -> None:
+def _compare_verdicts(add: Add, sealed: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> None:
     """None is missing, none was added, each says the same."""
+    if not sealed and not rows:
+        return
     left = Counter(_key(verdict) for verdict in sealed)
     left.subtract(_key(row) for row in rows)
     if any(count < 0 for count in left.values()):
@@ -184,6 +187,19 @@ def _key(verdict: Mapping[str, Any]) -> str:
     told = {name: verdict.get(name) for name in _VERDICT}
     moments = [_moment(verdict.get(name)) for name in ("at", "expires_at")]
     return json.dumps([told, moments], sort_keys=True)
+
+
+def _is_same_moment(told: object, sealed: object) -> bool:
+    """The table's text of a moment is nearly always that of the evidence without its Z."""
+    return (sealed == f"{told}Z" and _is_moment(sealed)) or _moment(told) == _moment(sealed)
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _moment(value: object) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 
+from psycopg.rows import tuple_row
+
 from interlock.engine.db import Connection
 from interlock.lib.merkle import Frontier
 
@@ -60,6 +62,14 @@ async def rows_in_chunks(
     async with connection.cursor(name=f"log_{secrets.token_hex(6)}", binary=True) as cursor:
         await cursor.execute(query, parameters or {})
         while chunk := await cursor.fetchmany(rows):
+            yield chunk
+
+
+async def tuples_in_chunks(connection: Connection, query: LiteralString) -> AsyncIterator[list[tuple[Any, ...]]]:
+    """As `rows_in_chunks`, each row a tuple: for the two answers that hold every row of the log."""
+    async with connection.cursor(name=f"log_{secrets.token_hex(6)}", binary=True, row_factory=tuple_row) as cursor:
+        await cursor.execute(query)
+        while chunk := await cursor.fetchmany(CHUNK_ROWS):
             yield chunk
 
 

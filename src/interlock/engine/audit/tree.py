@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from interlock.core.checkpoint import Checkpoint, link_of
 from interlock.engine.audit.findings import Findings
@@ -13,6 +12,9 @@ from interlock.engine.audit.store import CheckpointRow
 from interlock.lib.clock import rfc3339
 from interlock.lib.merkle import Frontier
 from interlock.lib.note import NoteError, VerifierKey, open_note
+
+LeafRow = tuple[int, int, int, str | None]
+"""index, run, seq, and the hash of that row of evidence, None when there is no such row."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Kept:
 
 
 class TreeWalk:
-    """Takes leaves in order, each with index, run, seq and hash, together with the checkpoints that end among them."""
+    """Takes leaves in order, together with the checkpoints that end among them."""
 
     def __init__(self, findings: Findings, key: VerifierKey, kept: Kept | None = None) -> None:
         self._findings = findings
@@ -48,17 +50,17 @@ class TreeWalk:
         """The newest checkpoint so far."""
         return self._note
 
-    def take(self, leaves: Iterable[Mapping[str, Any]], checkpoints: Sequence[CheckpointRow]) -> None:
+    def take(self, leaves: Iterable[LeafRow], checkpoints: Sequence[CheckpointRow]) -> None:
         """Add some more leaves, and check the checkpoints that cover no leaf beyond them."""
         due = deque(checkpoints)
         append, kept_leaves, kept_roots = self._frontier.append, self._kept.leaves, self._kept.roots
         for leaf in leaves:
-            index, told = leaf["index"], leaf["hash"]
+            index, run, seq, told = leaf
             if index != self.leaves:
                 self._lose(f"leaf {self.leaves} is missing: after it comes leaf {index}", "leaf.missing", leaf)
             self.leaves = index + 1
             if told is None:
-                self._lose(f"row {leaf['seq']} of Run {leaf['run']}, leaf {index}, is missing", "leaf.lost", leaf)
+                self._lose(f"row {seq} of Run {run}, leaf {index}, is missing", "leaf.lost", leaf)
             elif not self._broken:
                 append(_hash_bytes(told))
             if index in kept_leaves and kept_leaves[index] != told:
@@ -82,9 +84,10 @@ class TreeWalk:
                 message = f"the log had {size} rows when the earlier checkpoint was cut, now it has {self.leaves}"
                 self._findings.add("since.truncated", message, size=size)
 
-    def _lose(self, message: str, code: str, leaf: Mapping[str, Any]) -> None:
+    def _lose(self, message: str, code: str, leaf: LeafRow) -> None:
         """From here on no root can be computed."""
-        self._findings.add(code, message, run=leaf["run"], seq=leaf["seq"], index=leaf["index"])
+        index, run, seq, _ = leaf
+        self._findings.add(code, message, run=run, seq=seq, index=index)
         self._broken = True
 
     def _compare_kept_root(self, size: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from interlock.core.checkpoint import Checkpoint
 from interlock.core.errors import Invalid, Permanent
@@ -19,6 +20,8 @@ from interlock.engine.audit.runs import compare_run
 from interlock.engine.audit.tree import Kept, TreeWalk
 from interlock.engine.db import Connection
 from interlock.lib.note import BadSignature, NoteError, VerifierKey, open_note, signer_names
+
+T = TypeVar("T")
 
 LIMIT_UNSEALED = (
     "Rows that are not sealed yet are held by their own Run's chain only; the youngest Runs could be missing whole."
@@ -129,18 +132,50 @@ async def verify(connection: Connection, key: VerifierKey, since: Witness | None
     )
 
 
+class _Checking:
+    """Checks in a thread, one piece after another, while the next is being read."""
+
+    def __init__(self) -> None:
+        self._newest: asyncio.Task[Any] | None = None
+        self._before: asyncio.Task[Any] | None = None
+
+    async def begin(self, check: Callable[[], T]) -> asyncio.Task[T]:
+        """Let a piece be checked after all others; at most one waits for its turn, else this does."""
+        if self._before is not None:
+            await self._before
+        self._before = self._newest
+        task = asyncio.create_task(_after(self._before, check))
+        self._newest = task
+        return task
+
+    async def finish(self) -> None:
+        """Wait until everything was checked."""
+        if self._newest is not None:
+            await self._newest
+
+
+async def _after(other: asyncio.Task[Any] | None, check: Callable[[], T]) -> T:
+    if other is not None:
+        await other
+    return await asyncio.to_thread(check)
+
+
 async def _walk_chains(connection: Connection, chains: ChainWalk, findings: Findings) -> None:
-    checking: asyncio.Task[list[RunTale]] | None = None
-    async for rows in audit_store.rows_in_chunks(connection, audit_store.CHAINS):
-        if checking is not None:
-            await _compare_runs(connection, await checking, findings)
-        checking = asyncio.create_task(asyncio.to_thread(chains.take, rows))
-    if checking is not None:
-        await _compare_runs(connection, await checking, findings)
-    await _compare_runs(connection, chains.finish(), findings)
+    checking = _Checking()
+    taking: asyncio.Task[list[RunTale]] | None = None
+    async for rows in audit_store.tuples_in_chunks(connection, audit_store.CHAINS):
+        if taking is not None:
+            await _compare_runs(connection, await taking, findings, checking)
+        taking = await checking.begin(partial(chains.take, rows))
+    if taking is not None:
+        await _compare_runs(connection, await taking, findings, checking)
+        await _compare_runs(connection, chains.finish(), findings, checking)
+    await checking.finish()
 
 
-async def _compare_runs(connection: Connection, tales: Sequence[RunTale], findings: Findings) -> None:
+async def _compare_runs(
+    connection: Connection, tales: Sequence[RunTale], findings: Findings, checking: _Checking
+) -> None:
     """The Runs come in the order of their numbers, and so do the rows of the Run table."""
     numbers = [tale.run for tale in tales]
     verdicts = await audit_store.verdicts_on(connection, numbers)
@@ -153,25 +188,25 @@ async def _compare_runs(connection: Connection, tales: Sequence[RunTale], findin
             tale = waiting.popleft()
             compare_run(findings, tale, row, verdicts.get(tale.run, ()))
 
+    def compare_the_rest() -> None:
+        for tale in waiting:
+            compare_run(findings, tale, None)
+
     facts = audit_store.rows_in_chunks(
         connection, audit_store.RUN_FACTS, {"numbers": numbers}, audit_store.RUNS_AT_ONCE
     )
     async for rows in facts:
-        await asyncio.to_thread(compare, rows)
-    for tale in waiting:
-        compare_run(findings, tale, None)
+        await checking.begin(partial(compare, rows))
+    await checking.begin(compare_the_rest)
 
 
 async def _walk_tree(connection: Connection, tree: TreeWalk) -> None:
-    checking: asyncio.Task[None] | None = None
+    checking = _Checking()
     covered = 0
-    async for leaves in audit_store.rows_in_chunks(connection, audit_store.LEAVES):
-        upto = leaves[-1]["index"] + 1
+    async for leaves in audit_store.tuples_in_chunks(connection, audit_store.LEAVES):
+        upto = leaves[-1][0] + 1
         checkpoints = await audit_store.checkpoints_between(connection, covered, upto)
         covered = upto
-        if checking is not None:
-            await checking
-        checking = asyncio.create_task(asyncio.to_thread(tree.take, leaves, checkpoints))
-    if checking is not None:
-        await checking
+        await checking.begin(partial(tree.take, leaves, checkpoints))
+    await checking.finish()
     tree.finish(await audit_store.checkpoints_between(connection, covered, None, FINDINGS_MAX))
