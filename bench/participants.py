@@ -23,6 +23,7 @@ from bench.dbos_peer import POLL_SECONDS, RESULT_POLL_SECONDS
 from bench.installation import PERSON, SERVICE, SLOTS, NoOperation, ask, ask_and_wait, bench_installation
 from bench.server import BenchDatabase, BenchServer
 from interlock.core.actor import Actor
+from interlock.engine.loop import run_loop
 from interlock.interfaces.local.client import Connection
 from interlock.interfaces.local.server import local_server
 
@@ -355,4 +356,4 @@ if __name__ == "__main__":
     if _name in PLAIN:
         _serve_plain(_name, _place)
     else:
-        asyncio.run(_serve_door(_name, _place))
+        run_loop(_serve_door(_name, _place))

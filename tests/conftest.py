@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
+import uvloop
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from harness.databases import drop_database
 from interlock.adapters.postgres import EmbeddedPostgres
 from interlock.lib.clock import SystemClock
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
+    """Tests run on the loop that serves."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from functools import partial
@@ -70,11 +69,12 @@ def serve_until_stopped(locations: Locations, settings: Settings, readiness: Rea
         InterlockError: It cannot start.
     """
     from interlock.bootstrap import serve
+    from interlock.engine.loop import run_loop
     from interlock.interfaces.local.server import local_server
 
     locations.make_folders()
     with alone(locations):
-        asyncio.run(
+        run_loop(
             serve(
                 locations,
                 settings.database_url,
