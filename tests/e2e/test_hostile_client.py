@@ -16,6 +16,7 @@ import pytest
 
 from harness.resident import RawLine, Resident, resident
 from interlock.interfaces.local.client import Connection
+from interlock.interfaces.local.server import CONNECTIONS_OF_OWN_ACCOUNT_MAX
 
 MIB = 1024 * 1024
 BUSY = "door.busy"
@@ -118,7 +119,7 @@ def test_half_a_line_and_silence_holds_nobody_up(served: Resident) -> None:
         assert served.write("meanwhile.txt", "x\n")["state"] == "succeeded"
 
 
-def test_of_300_connections_those_beyond_an_accounts_bound_are_told_and_all_is_well_afterwards(
+def test_of_300_connections_those_beyond_the_accounts_bound_are_told_and_all_is_well_afterwards(
     served: Resident,
 ) -> None:
     with ExitStack() as stack:
@@ -135,7 +136,7 @@ def test_of_300_connections_those_beyond_an_accounts_bound_are_told_and_all_is_w
                 answers.append(raw.read())
         served_count = sum(answer is not None and "result" in answer for answer in answers)
         told = sum(answer is not None and answer.get("error", {}).get("code") == BUSY for answer in answers)
-        assert served_count == 32
+        assert served_count == CONNECTIONS_OF_OWN_ACCOUNT_MAX
         assert served_count + told == 300
     served.until(served.answers)
 

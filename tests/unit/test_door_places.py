@@ -11,6 +11,7 @@ from interlock.core.errors import Transient
 from interlock.interfaces.local.server import (
     CONNECTIONS_MAX,
     CONNECTIONS_OF_OPERATOR,
+    CONNECTIONS_OF_OWN_ACCOUNT_MAX,
     CONNECTIONS_PER_ACCOUNT_MAX,
     Places,
     read_line,
@@ -21,7 +22,7 @@ OWN_UID = 900
 
 def _fill(places: Places, stack: ExitStack, uid: int) -> int:
     """How many places an account gets when it takes all it can."""
-    for count in range(CONNECTIONS_MAX + CONNECTIONS_OF_OPERATOR + 1):
+    for count in range(CONNECTIONS_MAX + CONNECTIONS_OF_OWN_ACCOUNT_MAX + 1):
         try:
             stack.enter_context(places.taken(uid))
         except Transient:
@@ -33,19 +34,27 @@ def _fill(places: Places, stack: ExitStack, uid: int) -> int:
 def test_one_account_takes_no_more_than_its_part() -> None:
     places = Places(OWN_UID)
     with ExitStack() as stack:
-        for uid in (1000, 1001, OWN_UID):
+        for uid in (0, 1000, 1001):
             assert _fill(places, stack, uid) == CONNECTIONS_PER_ACCOUNT_MAX
+        assert _fill(places, stack, OWN_UID) == CONNECTIONS_OF_OWN_ACCOUNT_MAX
 
 
-@pytest.mark.parametrize("operator", [0, OWN_UID])
-def test_all_accounts_together_leave_room_for_the_operator(operator: int) -> None:
+def test_all_accounts_together_leave_room_for_root_and_for_the_own_account() -> None:
     places = Places(OWN_UID)
     with ExitStack() as stack:
         assert sum(_fill(places, stack, uid) for uid in range(1000, 1020)) == CONNECTIONS_MAX
-        assert _fill(places, stack, operator) == CONNECTIONS_OF_OPERATOR
+        assert _fill(places, stack, 0) == CONNECTIONS_OF_OPERATOR
+        assert _fill(places, stack, OWN_UID) == CONNECTIONS_OF_OWN_ACCOUNT_MAX
         assert _fill(places, stack, 2000) == 0
     with ExitStack() as stack:
         assert _fill(places, stack, 2000) == CONNECTIONS_PER_ACCOUNT_MAX, "who hangs up leaves his place"
+
+
+def test_the_own_account_takes_no_places_from_others() -> None:
+    places = Places(OWN_UID)
+    with ExitStack() as stack:
+        _fill(places, stack, OWN_UID)
+        assert sum(_fill(places, stack, uid) for uid in range(1000, 1020)) == CONNECTIONS_MAX
 
 
 async def _read(*pieces: bytes, end: bool = False, limit: int = 2**16) -> list[bytes]:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +16,6 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from interlock import __version__
 from interlock.bootstrap import Installation, command_action
-from interlock.core.actor import Actor
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, NotFound
 from interlock.core.model import Frozen, JsonObject
@@ -34,29 +33,14 @@ from interlock.engine.policy.tables import TableReport, read_table_file, run_tab
 from interlock.engine.proposal import Proposal
 from interlock.engine.shapes import proposal_json
 from interlock.engine.views import DeskView, blanked, may_see
-from interlock.interfaces.local.protocol import PROTOCOL, PeerCredentials, decode_frame, encode_frame
+from interlock.interfaces.local.call import Call
+from interlock.interfaces.local.protocol import PROTOCOL, decode_frame
+from interlock.interfaces.local.watch import Watch
 
 WAIT_SECONDS_MAX = 24 * 3600.0
 LOOK_SECONDS = 0.5
 SETTLE_SECONDS = 15.0
 CHUNK_BYTES = 256 * 1024
-
-
-@dataclass
-class Call:
-    """One request and the way back to whoever made it."""
-
-    actor: Actor
-    peer: PeerCredentials
-    params: JsonObject
-    identifier: object
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def progress(self, **fields: object) -> None:
-        """Tell something before the end."""
-        self.writer.write(encode_frame({"id": self.identifier, "progress": fields}))
-        await self.writer.drain()
 
 
 class Nothing(Frozen):
@@ -199,6 +183,7 @@ class Methods:
                 "undo",
                 "resolve",
                 "wait",
+                "watch",
                 "output",
                 "view",
                 "hold",
@@ -226,7 +211,7 @@ class Methods:
         """Who is who, and what this is."""
         validate(Nothing, call.params, "hello")
         on = self._on
-        shared_user = call.peer.uid in (self._own_uid, 0)
+        shared_user = call.peer.uid in (self._own_uid, 0) and call.actor.via is None
         trouble = on.book.trouble
         return {
             "version": __version__,
@@ -298,6 +283,11 @@ class Methods:
         """Stay on the line until a Run comes to rest."""
         params: RunParams = validate(RunParams, call.params, "wait")
         return await self._outcome(call, await self._on.store.by_number(params.run), params)
+
+    async def watch(self, call: Call) -> JsonObject:
+        """Look at many Runs over this one connection, until the caller closes it: see `interfaces/local/watch.py`."""
+        validate(Nothing, call.params, "watch")
+        return await Watch(self._on, call, own=call.peer.uid == self._own_uid).serve()
 
     async def output(self, call: Call) -> JsonObject:
         """What a Run printed, and what it goes on to print."""
@@ -511,7 +501,8 @@ class Methods:
         return {"stopping": True}
 
     def _require_operator(self, call: Call) -> None:
-        if call.peer.uid not in (self._own_uid, 0) or call.actor.kind != "person":
+        # Who came by a token came through another's account, and has none here.
+        if call.peer.uid not in (self._own_uid, 0) or call.actor.kind != "person" or call.actor.via is not None:
             msg = "only a person with the account that runs Interlock may do that"
             raise Denied(msg, code="operator.only", fix="use sudo, or ask the operator of this machine")
 

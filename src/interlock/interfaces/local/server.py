@@ -7,6 +7,7 @@ import pwd
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 
 import structlog
 
@@ -15,8 +16,10 @@ from interlock.core.actor import Actor
 from interlock.core.errors import Denied, InterlockError, Invalid, Permanent, Transient
 from interlock.engine.actors import actor_of_account, as_agent
 from interlock.engine.cancellation import cancel_all
-from interlock.interfaces.local.methods import Call, Methods
+from interlock.interfaces.local.call import Call
+from interlock.interfaces.local.methods import Methods
 from interlock.interfaces.local.protocol import (
+    JsonMapping,
     PeerCredentials,
     decode_frame,
     encode_frame,
@@ -27,9 +30,13 @@ log = structlog.get_logger()
 
 CONNECTIONS_MAX = 200
 CONNECTIONS_OF_OPERATOR = 16
-"""How many more are served of root and of the account that runs Interlock, when all others together are too many."""
+"""How many more are served of root when all others together are too many."""
 
 CONNECTIONS_PER_ACCOUNT_MAX = 32
+CONNECTIONS_OF_OWN_ACCOUNT_MAX = 256
+"""Of the account that runs Interlock: its HTTP front asks on behalf of many, and must leave room for the command line.
+They take no places from others."""
+
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 """Of one line from a client; arguments are at most 2 MiB. What is read ahead is at most twice that."""
 
@@ -45,16 +52,18 @@ class Places:
     """Who is served at once: one account alone cannot close the door to others, nor all together to the operator."""
 
     def __init__(self, own_uid: int) -> None:
-        self._operators = frozenset({own_uid, 0})
+        self._own_uid = own_uid
         self._of_account: Counter[int] = Counter()
 
     @contextmanager
     def taken(self, uid: int) -> Iterator[None]:
         """A place for one connection. Raises Transient when there is none."""
-        most = CONNECTIONS_MAX + (CONNECTIONS_OF_OPERATOR if uid in self._operators else 0)
-        if self._of_account[uid] >= CONNECTIONS_PER_ACCOUNT_MAX:
-            msg = f"{CONNECTIONS_PER_ACCOUNT_MAX} clients of this account are connected, which is all that are served"
-        elif self._of_account.total() >= most:
+        own = uid == self._own_uid
+        most = CONNECTIONS_MAX + (CONNECTIONS_OF_OPERATOR if uid == 0 else 0)
+        most_of_account = CONNECTIONS_OF_OWN_ACCOUNT_MAX if own else CONNECTIONS_PER_ACCOUNT_MAX
+        if self._of_account[uid] >= most_of_account:
+            msg = f"{most_of_account} clients of this account are connected, which is all that are served"
+        elif not own and self._of_account.total() - self._of_account[self._own_uid] >= most:
             msg = f"{CONNECTIONS_MAX} clients are connected, which is all that are served at once"
         else:
             self._of_account[uid] += 1
@@ -135,7 +144,7 @@ class LocalServer:
         """Answer one request after another; returns why the door hung up, if it was not the client who did."""
         try:
             with self._places.taken(peer.uid):
-                self._actor(peer, None)
+                await self._actor(peer, {})
                 while line := await read_line(reader):
                     await self._request(line, peer, reader, writer)
         except (Denied, Transient) as error:
@@ -172,8 +181,8 @@ class LocalServer:
             if unknown or not isinstance(frame.get("method"), str) or not isinstance(params, dict):
                 msg = "a request has id, method, params and as, and nothing else"
                 raise Invalid(msg, code="protocol.request")  # noqa: TRY301 - answered like every other error
-            actor = self._actor(peer, frame.get("as"))
-            call = Call(actor, peer, params, identifier, reader, writer)
+            actor = await self._actor(peer, frame)
+            call = Call(actor, peer, params, identifier, reader, writer, partial(self._actor, peer))
             result = await self._methods.run(str(frame["method"]), call)
             await _send(writer, {"id": identifier, "result": result})
         except InterlockError as error:
@@ -187,7 +196,9 @@ class LocalServer:
             )
             await _send(writer, {"id": identifier, "error": told.to_json()})
 
-    def _actor(self, peer: PeerCredentials, agent: object) -> Actor:
+    async def _actor(self, peer: PeerCredentials, frame: JsonMapping) -> Actor:
+        """Who asks: the account at the other end, or the agent of its that it acts as."""
+        agent = frame.get("as")
         try:
             user = pwd.getpwuid(peer.uid).pw_name
         except KeyError:
