@@ -42,6 +42,8 @@ from interlock.engine.runner import Runner, WorkerLimits, in_threads
 from interlock.engine.step_context import LiveContexts
 from interlock.engine.store import Caps
 from interlock.engine.submit import Door
+from interlock.engine.token_store import TokenStore
+from interlock.engine.tokens import TokenDesk
 from interlock.engine.view_store import ViewStore
 from interlock.engine.views import ENGINE_VIEWS, Desk, ViewDesk
 from interlock.lib.backoff import wait_seconds
@@ -196,6 +198,7 @@ def _assemble(
         interventions=Interventions(base.database, store, door, runner, signals, clock),
         holds=holds,
         judge=judge,
+        tokens=parts.tokens,
         loader=loader,
         book=book,
         catalog=catalog,
@@ -227,6 +230,7 @@ def _room_parts(
         blobs=base.blobs,
         redactor=base.redactor,
         signals=base.signals,
+        tokens=TokenDesk(TokenStore(base.database), base.project, base.clock),
         outside=outside,
         reload=lambda: base.project.reload(catalog, book),
     )

@@ -24,6 +24,7 @@ from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore
 from interlock.engine.submit import Door
+from interlock.engine.tokens import TokenDesk
 from interlock.engine.views import ViewDesk
 from interlock.lib.clock import SystemClock
 from interlock.lib.note import SigningKey
@@ -47,6 +48,7 @@ class Installation:
     interventions: Interventions
     holds: Holds
     judge: Judge
+    tokens: TokenDesk
     loader: PolicyLoader
     book: PolicyBook
     catalog: Catalog

@@ -15,12 +15,16 @@ class Actor(Frozen):
     `roles` are the names given in interlock.yaml (`operator`, `sre-lead`).
     `on_behalf_of` is the id of the person an agent works for; an agent never has more rights than its policies
     give to agents, whoever it works for.
+    `via` is the id of the token that it came with, if it did; `scopes` are the codes that this token is kept to, None
+    where it is kept to none.
     """
 
     kind: ActorKind
     name: str
     roles: tuple[str, ...] = ()
     on_behalf_of: str | None = None
+    via: str | None = None
+    scopes: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:

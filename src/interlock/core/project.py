@@ -37,6 +37,14 @@ class Agent(Frozen):
     user: str | None = None
     on_behalf_of: str | None = None
     autonomy: Literal["read", "ask"] = "ask"
+    roles: tuple[str, ...] = ()
+
+
+class Service(Frozen):
+    """A program that asks for itself, by a token or from its own account `user`. Its roles say what it may do."""
+
+    user: str | None = None
+    roles: tuple[str, ...] = ()
 
 
 class Window(Frozen):
@@ -89,6 +97,7 @@ class Project(Frozen):
     preset: Preset = "small-team"
     people: dict[str, Person] = {}
     agents: dict[str, Agent] = {}
+    services: dict[str, Service] = {}
     protected: tuple[TargetPattern, ...] = ()
     roots: Roots = Roots()
     windows: tuple[Window, ...] = ()

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 
 from interlock.core.actor import Actor
 from interlock.core.errors import Denied, Invalid, NotFound
-from interlock.core.project import Project
+from interlock.core.project import Agent, Person, Project, Service
+from interlock.core.token import Token
 
 AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 OPERATOR_ROLE = "operator"
@@ -18,15 +19,18 @@ SHOWN_MAX = 10
 def actor_of_account(project: Project, uid: int, user: str | None, own_uid: int) -> Actor:
     """The actor behind an account, as the kernel named it.
 
-    Agents with an account of their own are agents, whatever they say. A declared person is himself. Where nobody is
-    declared, the account that runs Interlock (and root) is a person with the role `operator`, so that somebody who
-    works alone is not locked out.
+    Agents and services with an account of their own are what they are, whatever they say. A declared person is himself.
+    Where nobody is declared, the account that runs Interlock (and root) is a person with the role `operator`, so that
+    somebody who works alone is not locked out.
 
     Raises: Denied when the account is nobody to this installation.
     """
     for name, agent in project.agents.items():
         if agent.user is not None and agent.user == user:
-            return Actor(kind="agent", name=name, on_behalf_of=_owner(agent.on_behalf_of))
+            return Actor(kind="agent", name=name, roles=agent.roles, on_behalf_of=_owner(agent.on_behalf_of))
+    for name, service in project.services.items():
+        if service.user is not None and service.user == user:
+            return Actor(kind="service", name=name, roles=service.roles)
     for name, person in project.people.items():
         if (person.user or name) == user:
             return Actor(kind="person", name=name, roles=person.roles)
@@ -67,7 +71,39 @@ def as_agent(project: Project, caller: Actor, name: str) -> Actor:
     if declared is not None and declared.user is not None:
         msg = f"the agent {name} has an account of its own ({declared.user})"
         raise Denied(msg, code="actor.as_account", fix=f"run it as {declared.user}")
-    return Actor(kind="agent", name=name, on_behalf_of=caller.id)
+    roles = declared.roles if declared is not None else ()
+    # What narrows the person narrows what works for him: his token's scopes go with it.
+    return Actor(kind="agent", name=name, roles=roles, on_behalf_of=caller.id, via=caller.via, scopes=caller.scopes)
+
+
+def declared_actor(project: Project, token: Token) -> Actor:
+    """The actor that a token stands for, with the roles that interlock.yaml gives him now.
+
+    Raises: Denied when interlock.yaml no longer declares him, or whom he works for.
+    """
+    found: Person | Agent | Service | None
+    owner = token.on_behalf_of
+    if token.kind == "person":
+        found = project.people.get(token.actor)
+    elif token.kind == "service":
+        found = project.services.get(token.actor)
+    else:
+        found = agent = project.agents.get(token.actor)
+        declared = _owner(agent.on_behalf_of) if agent is not None else None
+        if declared is not None and owner not in (None, declared):
+            found = None
+        owner = declared or owner
+    if found is None or (owner is not None and owner.removeprefix("person:") not in project.people):
+        msg = f"interlock.yaml does not declare {token.kind}:{token.actor} (any more), or whom it works for"
+        raise Denied(msg, code="actor.undeclared", fix="let the operator declare it, or use a token of somebody else")
+    return Actor(
+        kind=token.kind,
+        name=token.actor,
+        roles=found.roles,
+        on_behalf_of=owner,
+        via=token.id,
+        scopes=token.scopes or None,
+    )
 
 
 def require_declared_agents(project: Project, pattern: str) -> None:

@@ -74,6 +74,8 @@ GRANTS: tuple[LiteralString, ...] = (
     "grant update (holding) on run_target to {app}",
     "grant update (used_at) on approval to {app}",
     "grant update (lifted_by, lifted_at) on change_freeze to {app}",
+    "grant insert on token to {app}",
+    "grant update (revoked_by, revoked_at, last_used_at) on token to {app}",
     "grant update on adopted to {app}",
     "grant delete on run_target, unsealed, event, output, adopted to {app}",
 )

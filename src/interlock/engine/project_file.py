@@ -18,7 +18,9 @@ from interlock.lib.strict_yaml import Path as YamlPath
 FILE_NAME = "interlock.yaml"
 ENTRIES_MAX = 1000
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
-"""Names of people and agents: what stands after `person:` and `agent:` in evidence."""
+"""Names of people, agents and services: what stands after `person:`, `agent:` and `service:` in evidence."""
+
+IDENTITIES = ("people", "agents", "services")
 
 _CODE = "project.invalid"
 
@@ -72,7 +74,7 @@ def project_json_schema() -> JsonObject:
 
 def _check_sense(faults: Faults, project: Project) -> None:
     """What types cannot say."""
-    for key in ("people", "agents", "windows", "protected", "policies", "programs", "contexts"):
+    for key in ("people", "agents", "services", "windows", "protected", "policies", "programs", "contexts"):
         if len(getattr(project, key)) > ENTRIES_MAX:
             faults.add((key,), f"more than {ENTRIES_MAX} entries", "Declare fewer, with patterns where possible.")
     _check_windows(faults, project)
@@ -108,7 +110,7 @@ def _check_paths(faults: Faults, project: Project) -> None:
 
 
 def _check_identities(faults: Faults, project: Project) -> None:
-    for key in ("people", "agents"):
+    for key in IDENTITIES:
         for name in getattr(project, key):
             if not NAME.fullmatch(name):
                 faults.add((key, name), f"{name!r} is not a name", "Use letters, digits and . _ @ -")
@@ -117,14 +119,14 @@ def _check_identities(faults: Faults, project: Project) -> None:
             message = f"{agent.on_behalf_of!r} is not among `people`"
             faults.add(("agents", name, "on_behalf_of"), message, "Name somebody declared under `people`.")
     owner: dict[str, str] = {}
-    for key in ("people", "agents"):
+    for key in IDENTITIES:
         for name, identity in getattr(project, key).items():
             if identity.user is None:
                 continue
             first = owner.setdefault(identity.user, f"{key}.{name}")
             if first != f"{key}.{name}":
                 message = f"the account {identity.user!r} already belongs to {first}"
-                faults.add((key, name, "user"), message, "Give each person and each agent an account of its own.")
+                faults.add((key, name, "user"), message, "Give each person, service and agent an account of its own.")
 
 
 def _check_path(faults: Faults, path: YamlPath, text: str) -> None:

@@ -56,6 +56,7 @@ def first_rows(new: NewRun, approvals: tuple[Approval, ...], now: datetime) -> t
     asked: JsonObject = {
         "actor": new.actor.id,
         "on_behalf_of": new.actor.on_behalf_of,
+        **({"via": new.actor.via} if new.actor.via is not None else {}),
         "action": plan.action,
         "args_digest": digest_of(plan.args),
         "digest": new.digest,

@@ -23,6 +23,7 @@ from interlock.engine.policy.load import PolicyBook, PolicyLoader
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore
 from interlock.engine.submit import Door
+from interlock.engine.tokens import TokenDesk
 from interlock.lib.clock import Clock
 from interlock.lib.redact import Redactor
 
@@ -55,6 +56,7 @@ class RoomParts:
     blobs: Blobs
     redactor: Redactor
     signals: Signals
+    tokens: TokenDesk
     outside: Outside
     reload: Callable[[], object]
     """Puts interlock.yaml, programs and policies in force as they are on disk; raises Invalid and changes nothing."""

@@ -8,16 +8,18 @@ from collections.abc import Iterable
 BLOT = "[redacted]"
 LINE_BYTES_MAX = 8 * 1024
 
-# Each pattern names its secret; the group `secret` is what is blotted, the rest stays readable.
+# Each pattern names its secret; the group `secret` is what is blotted, the rest stays readable. What is searched may be
+# hostile: no pattern may begin a long match at many places of one long word.
 _PATTERNS: tuple[tuple[str, str], ...] = (
     ("private key", r"(?P<secret>-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*KEY-----|\Z))"),
     ("AWS access key", r"\b(?P<secret>(?:AKIA|ASIA)[0-9A-Z]{16})\b"),
+    ("Interlock token", r"\b(?P<secret>ilk_[a-z2-7]{12}_[A-Za-z0-9_-]{43,})"),
     ("GitHub token", r"\b(?P<secret>(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}))\b"),
     ("GitLab token", r"\b(?P<secret>glpat-[A-Za-z0-9_-]{20,})\b"),
     ("Slack token", r"\b(?P<secret>xox[abprs]-[A-Za-z0-9-]{10,})\b"),
     ("API key", r"\b(?P<secret>sk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,})\b"),
     ("Telegram bot token", r"\b(?P<secret>\d{8,10}:AA[A-Za-z0-9_-]{33})\b"),
-    ("JSON web token", r"\b(?P<secret>eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})\b"),
+    ("JSON web token", r"(?<![A-Za-z0-9_-])(?P<secret>eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})\b"),
     (
         "password in a URL",
         r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]*:(?P<secret>(?!\[redacted\])[^\s/@]{1,200})@",

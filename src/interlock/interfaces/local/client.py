@@ -74,13 +74,15 @@ class Connection:
         method: str,
         params: JsonMapping | None = None,
         *,
+        token: str | None = None,
         acting_as: str | None = None,
         on_progress: Progress | None = None,
         timeout_seconds: float | None = ANSWER_TIMEOUT_SECONDS,
     ) -> JsonMapping:
         """Ask, hand every progress frame to `on_progress`, and return the result.
 
-        `timeout_seconds` bounds the silence between two frames; None waits as long as the connection stands.
+        `token` is a bearer's; without one the caller is the account of this process. `timeout_seconds` bounds the
+        silence between two frames; None waits as long as the connection stands.
 
         Raises:
             InterlockError: The error that the resident process answered with.
@@ -92,7 +94,8 @@ class Connection:
         self._socket.settimeout(timeout_seconds)
         # Whoever hung up may have said why first: then that is read below.
         with contextlib.suppress(Disconnected):
-            self._send({"id": self._last_id, "method": method, "params": params or {}, "as": acting_as})
+            request: JsonMapping = {"id": self._last_id, "method": method, "params": params or {}, "as": acting_as}
+            self._send(request if token is None else {**request, "token": token})
         while True:
             frame = self._receive()
             error = frame.get("error")

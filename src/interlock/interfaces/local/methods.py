@@ -211,7 +211,7 @@ class Methods:
         """Who is who, and what this is."""
         validate(Nothing, call.params, "hello")
         on = self._on
-        shared_user = call.peer.uid in (self._own_uid, 0)
+        shared_user = call.peer.uid in (self._own_uid, 0) and call.actor.via is None
         trouble = on.book.trouble
         return {
             "version": __version__,
@@ -501,7 +501,8 @@ class Methods:
         return {"stopping": True}
 
     def _require_operator(self, call: Call) -> None:
-        if call.peer.uid not in (self._own_uid, 0) or call.actor.kind != "person":
+        # Who came by a token came through another's account, and has none here.
+        if call.peer.uid not in (self._own_uid, 0) or call.actor.kind != "person" or call.actor.via is not None:
             msg = "only a person with the account that runs Interlock may do that"
             raise Denied(msg, code="operator.only", fix="use sudo, or ask the operator of this machine")
 

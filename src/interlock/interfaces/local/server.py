@@ -45,7 +45,9 @@ IDLE_SECONDS_MAX = 600.0
 LINGER_SECONDS = 1.0
 LINGERING_MAX = 16
 IDENTIFIER_CHARACTERS_MAX = 100
-REQUEST_FIELDS = frozenset({"id", "method", "params", "as"})
+REQUEST_FIELDS = frozenset({"id", "method", "params", "as", "token"})
+STRANGER_SECONDS_MAX = 10.0
+"""How long an account that is nobody here may stay silent before it presents a token."""
 
 
 class Places:
@@ -144,8 +146,7 @@ class LocalServer:
         """Answer one request after another; returns why the door hung up, if it was not the client who did."""
         try:
             with self._places.taken(peer.uid):
-                await self._actor(peer, {})
-                while line := await read_line(reader):
+                while line := await self._read(peer, reader):
                     await self._request(line, peer, reader, writer)
         except (Denied, Transient) as error:
             return error
@@ -179,7 +180,7 @@ class LocalServer:
             unknown = set(frame) - REQUEST_FIELDS
             params = frame.get("params", {})
             if unknown or not isinstance(frame.get("method"), str) or not isinstance(params, dict):
-                msg = "a request has id, method, params and as, and nothing else"
+                msg = "a request has id, method, params, as and token, and nothing else"
                 raise Invalid(msg, code="protocol.request")  # noqa: TRY301 - answered like every other error
             actor = await self._actor(peer, frame)
             call = Call(actor, peer, params, identifier, reader, writer, partial(self._actor, peer))
@@ -196,21 +197,40 @@ class LocalServer:
             )
             await _send(writer, {"id": identifier, "error": told.to_json()})
 
-    async def _actor(self, peer: PeerCredentials, frame: JsonMapping) -> Actor:
-        """Who asks: the account at the other end, or the agent of its that it acts as."""
-        agent = frame.get("as")
+    async def _read(self, peer: PeerCredentials, reader: asyncio.StreamReader) -> bytes:
+        """The next request. Raises Denied when nobody asks, who presents no token either, before it is looked at."""
         try:
-            user = pwd.getpwuid(peer.uid).pw_name
-        except KeyError:
-            user = None
-        project = self._installation.project()
-        actor = actor_of_account(project, peer.uid, user, self._own_uid)
+            self._account(peer)
+        except Denied:
+            line = await read_line(reader, idle_seconds=STRANGER_SECONDS_MAX)
+            if line and not _presents_token(line):
+                raise
+            return line
+        return await read_line(reader)
+
+    async def _actor(self, peer: PeerCredentials, frame: JsonMapping) -> Actor:
+        """Who asks: the bearer where a token is presented, whoever he is to this machine; else the account."""
+        if "token" in frame:
+            token = frame["token"]
+            # Never the account instead, which may have every right: a front lends its own to all who come through it.
+            actor = await self._installation.tokens.actor_of(token if isinstance(token, str) else "", f"uid:{peer.uid}")
+        else:
+            actor = self._account(peer)
+        agent = frame.get("as")
         if agent is None:
             return actor
         if not isinstance(agent, str):
             msg = "`as` is the name of an agent"
             raise Invalid(msg, code="protocol.as")
-        return as_agent(project, actor, agent)
+        return as_agent(self._installation.project(), actor, agent)
+
+    def _account(self, peer: PeerCredentials) -> Actor:
+        """Raises Denied when the account is nobody to this installation."""
+        try:
+            user = pwd.getpwuid(peer.uid).pw_name
+        except KeyError:
+            user = None
+        return actor_of_account(self._installation.project(), peer.uid, user, self._own_uid)
 
     async def close(self) -> None:
         """Let go of every client; their Runs go on."""
@@ -231,6 +251,13 @@ async def local_server(installation: Installation, own_uid: int) -> AsyncIterato
         path.unlink(missing_ok=True)
         listener.close()
         await server.close()
+
+
+def _presents_token(line: bytes) -> bool:
+    try:
+        return "token" in decode_frame(line)
+    except Invalid:
+        return False
 
 
 def _identifier(frame: dict[str, object]) -> object:
