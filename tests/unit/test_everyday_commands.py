@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from interlock.commands.library import Library, load_library
 from interlock.commands.model import Operation
 
 SHARE_MIN = 0.95
+SECOND_WEEK = Path(__file__).parents[1] / "everyday" / "second_week.txt"
+"""What a second list, written without looking at the first, found to be read at once or made so."""
 
 EVERYDAY = r"""
 ls
@@ -424,6 +427,40 @@ def test_at_least_ninety_five_percent_of_everyday_reads_are_recognised(library: 
     ]
     assert len(asked) >= 250
     assert len(missed) <= len(asked) * (1 - SHARE_MIN), "\n".join(missed)
+
+
+def test_what_was_once_recognised_stays_so(library: Library) -> None:
+    missed = [
+        line
+        for line in SECOND_WEEK.read_text(encoding="utf-8").splitlines()
+        if not isinstance(answer := library.match(shlex.split(line)), Operation) or not answer.only_reads
+    ]
+    assert missed == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "docker inspect web",
+        "redis-cli --scan",
+        "git fetch --dry-run",
+        "git config --list",
+        "find /srv/app -size +10M -exec ls -lh {} +",
+        "find -L /srv/app",
+        "sha256sum -c /srv/app/SHA256SUMS",
+        "caddy validate --config /etc/caddy/Caddyfile",
+        "postfix check",
+        "visudo -cf /etc/sudoers.d/ops",
+        "journalctl -D /var/log/journal",
+        "openssl rsa -in a.pem -noout -text",
+        "openssl x509 -in a.key -noout -text",
+        "openssl verify /etc/ssl/private/a.pem",
+    ],
+)
+def test_what_looks_like_a_look_and_is_more_asks_first(library: Library, line: str) -> None:
+    """It tells secrets, writes, or reads what nobody named."""
+    answer = library.match(shlex.split(line))
+    assert not (isinstance(answer, Operation) and answer.only_reads)
 
 
 def test_what_runs_until_it_is_stopped_is_bounded(library: Library) -> None:

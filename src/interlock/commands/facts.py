@@ -24,7 +24,7 @@ CLEAN_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
-    "HOME": "/nonexistent",
+    "HOME": "/dev/null",  # no folder, and not even root can make one there: what only looks leaves nothing behind
     "TERM": "dumb",
     "PAGER": "cat",
     "SYSTEMD_PAGER": "",
@@ -142,7 +142,7 @@ class Surroundings:
     def _real(self, asked: str, reference: PathReference, folder: str) -> str:
         """Where a path leads; the resolver refuses those that mean another file for each process (/proc/self/root)."""
         (target,) = self._resolvers.resolve("file", asked, {"folder": folder})
-        if reference.access == "read" and not os.path.lexists(target.id):
+        if reference.access in {"read", "certificate"} and not os.path.lexists(target.id):
             msg = f"there is no {asked}"
             raise NotFound(msg, code="path.unknown", fix="check the path")
         return target.id
@@ -173,8 +173,8 @@ class Surroundings:
     def _with_access(self, operation: Operation, access: Access, real: str) -> Operation:
         """What a path does to a command: reading outside the roots may disclose anything; writing there is refused by
         policy as a change of that file; settings that others can write may run their code."""
-        if access == "read":
-            return self._with_read(operation, real)
+        if access in {"read", "certificate"}:
+            return self._with_read(operation, real, access)
         if access == "write":
             _require_unswappable(real)
             if self._inside(real, self._project.roots.write):
@@ -188,8 +188,8 @@ class Surroundings:
         trusted = self._inside(real, self._readable()) and is_out_of_reach(real, settings_at(real))
         return operation if trusted else operation.untrusted()
 
-    def _with_read(self, operation: Operation, real: str) -> Operation:
-        kind = self._library.classify_path(real)
+    def _with_read(self, operation: Operation, real: str, access: Access) -> Operation:
+        kind = self._library.classify_path(real, access)
         if kind == "secret":
             return operation.disclosing("secret")
         # What tells only names and sizes (ls, df, du) may look outside the roots; what shows content may not.

@@ -15,7 +15,18 @@ from typing import Literal
 from pydantic import ValidationError
 
 from interlock.commands.match import NEAREST_MAX, CompiledProgram, compile_program, match_program
-from interlock.commands.model import FOLDERS, Match, Operation, PathRules, Program, Refused, Unknown, Wrapper, Wrappers
+from interlock.commands.model import (
+    FOLDERS,
+    Access,
+    Match,
+    Operation,
+    PathRules,
+    Program,
+    Refused,
+    Unknown,
+    Wrapper,
+    Wrappers,
+)
 from interlock.commands.schema import parse_program, parse_yaml
 from interlock.commands.values import hidden_character
 from interlock.core.errors import Invalid
@@ -50,7 +61,8 @@ class Library:
         ]
         self._paths = paths
         self._open = frozenset(paths.open)
-        self._secret = re.compile("|".join(fnmatch.translate(glob) for glob in paths.secret))
+        self._secret = _any_of(paths.secret)
+        self._secret_beside_certificates = _any_of(glob for glob in paths.secret if glob not in paths.certificates)
         self._compiled: dict[str, CompiledProgram] = {}
         self._by_path: dict[str, str] = {}
         self._programs: dict[str, Program] = {}
@@ -139,9 +151,13 @@ class Library:
         why = f"{asked} is {real_path}, which is known as {known}"
         return Refused(program=asked, why=why, instead=f"ask for {known} by its own name")
 
-    def classify_path(self, real_path: str) -> PathClass:
-        """How a resolved path may be read: `open` to everybody, `secret` to nobody at once, `rooted` in the roots."""
-        if self._secret.match(real_path):
+    def classify_path(self, real_path: str, access: Access = "read") -> PathClass:
+        """How a resolved path may be read: `open` to everybody, `secret` to nobody at once, `rooted` in the roots.
+
+        A file that may hold a key or a certificate is no secret to a program that shows certificates alone.
+        """
+        secret = self._secret_beside_certificates if access == "certificate" else self._secret
+        if secret.match(real_path):
             return "secret"
         return "open" if real_path in self._open else "rooted"
 
@@ -172,9 +188,15 @@ class Library:
         """A path that names a secret by its very text discloses one, before anything is resolved."""
         for reference in operation.paths:
             shown = _files_of(reference.text) if reference.access == "revision" else (_plain_path(reference.text),)
-            if reference.access != "write" and any(self.classify_path(path) == "secret" for path in shown):
+            if reference.access != "write" and any(
+                self.classify_path(path, reference.access) == "secret" for path in shown
+            ):
                 return operation.disclosing("secret")
         return operation
+
+
+def _any_of(globs: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(glob) for glob in globs))
 
 
 def _files_of(revision: str) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from interlock.core.model import Frozen
 from interlock.core.plan import DISCLOSURES, RISKS, Discloses, Risk
 
-Access = Literal["read", "write", "trust", "repository", "revision"]
+Access = Literal["read", "write", "trust", "repository", "revision", "certificate"]
 """What a path is used for. `trust`: the program takes settings from that folder or file which can run code or name
 other files, so the form keeps its promise only where nobody but the operator can write. `repository`: the same for the
 git repository found from that folder upwards, which must be there. `revision`: no path, and refused where it could be
-read as one; `REV:PATH` names a file."""
+read as one; `REV:PATH` names a file. `certificate`: it is read, and only public certificates in it come out."""
 
 Style = Literal["getopt", "words"]
 """`getopt`: clustered short options, `--long=value`. `words`: each option is one exact word (find, ip)."""
@@ -260,10 +260,22 @@ class Wrappers(Frozen):
 
 
 class PathRules(Frozen):
-    """The content of paths.yaml: files that tell nothing confidential, and glob patterns of those that hold secrets."""
+    """The content of paths.yaml: files that tell nothing confidential, and glob patterns of those that hold secrets.
+
+    `certificates` are those of the secret ones under which certificates lie too: secret because a key could be in them.
+    """
 
     open: tuple[str, ...]
     secret: tuple[str, ...]
+    certificates: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _certificates_are_secret(self) -> PathRules:
+        unknown = sorted(set(self.certificates) - set(self.secret))
+        if unknown:
+            msg = f"{unknown[0]!r} is no pattern of `secret`"
+            raise ValueError(msg)
+        return self
 
 
 class PathReference(Frozen):

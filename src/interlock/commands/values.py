@@ -142,7 +142,7 @@ def _built_in(spec: str, text: str) -> ValueType:
     head, _, rest = text.partition(" ")
     if head == "integer" and (bounds := re.fullmatch(r"(-?[0-9]+)\.\.([0-9]+)", rest)):
         return _integer(spec, int(bounds[1]), int(bounds[2]))
-    if head == "path" and rest in {"read", "write", "trust", "repository"}:
+    if head == "path" and rest in {"read", "write", "trust", "repository", "certificate"}:
         return ValueType(spec, "a path", _is_path, unicode=True, access=cast("Access", rest))
     if text == "text":
         return ValueType(spec, "text", _is_text, unicode=True)
