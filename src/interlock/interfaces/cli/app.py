@@ -26,7 +26,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_hold": ("hold",),
     "verbs_policy": ("policy",),
     "verbs_audit": ("audit", "backup", "restore"),
-    "verbs_mcp": ("mcp",),
+    "verbs_mcp": ("mcp", "connect"),
     "verbs_setup": ("init", "serve", "stop", "check", "demo"),
 }
 """Module -> the first words of its verbs."""
@@ -34,7 +34,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("status", "exec", "do", "pending", "approve", "deny", "log", "show", "output", "why", "undo", "retry", "actions"),
     ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
-    ("init", "serve", "stop", "check", "policy", "audit", "adopt", "backup", "restore", "mcp", "demo"),
+    ("init", "serve", "stop", "check", "policy", "audit", "adopt", "backup", "restore", "connect", "mcp", "demo"),
 )
 """How `interlock --help` lists them."""
 

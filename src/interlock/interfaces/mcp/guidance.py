@@ -40,7 +40,7 @@ FROM_THE_WORLD = (
 OTHER_ERROR = "Change what is wrong and ask again; if you cannot, tell the person you work for."
 
 _NEXT_BY_STATE = {
-    "waiting": "Run {number} waits for a person, who decides outside of this conversation: tell the person you work for."
+    "waiting": "Run {number} waits for a person, who decides outside of this conversation: tell the one you work for."
     " Do not ask again and do not look for another way; call wait, or status later.",
     "queued": "Run {number} has not begun; call wait.",
     "running": "Run {number} is under way; call wait.",
