@@ -347,6 +347,22 @@ def test_a_script_with_arguments_needs_an_example_that_fits(shop: Shop) -> None:
         shop.plan_adoption(path=path, name="a.b", arguments={"month": "[0-9]{6}"}, examples=["a.b june"])
 
 
+def test_a_pattern_that_could_be_matched_for_ever_is_matched_at_once(shop: Shop) -> None:
+    given = {"name": "report.month", "arguments": {"month": "(a+)+"}}
+    plan = shop.plan_adoption(path=str(shop.script()), examples=["report.month aaa"], **given)
+    assert plan.steps[0].verb == "adopt"
+    with pytest.raises(Invalid, match="should match"):
+        shop.plan_adoption(path=str(shop.script()), examples=[f"report.month {'a' * 60}b"], **given)
+
+
+@pytest.mark.parametrize("pattern", ["(?!x)[a-z]+", r"(a)\1", "a)|(?:b", "(?=a)a"])
+def test_a_pattern_that_needs_more_than_linear_time_is_refused(shop: Shop, pattern: str) -> None:
+    with pytest.raises(Invalid):
+        shop.plan_adoption(
+            path=str(shop.script()), name="report.month", arguments={"month": pattern}, examples=["report.month a"]
+        )
+
+
 def test_an_adopted_name_looks_like_no_program_of_the_library(shop: Shop) -> None:
     for name in ("df", "Report", "a b", "../x", "report"):
         with pytest.raises((Invalid, Conflict)):

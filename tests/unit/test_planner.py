@@ -65,3 +65,21 @@ async def test_a_time_out_inside_the_reading_is_not_taken_for_ours(threads: Thre
     planner = Planner(lambda _: action, Redactor(), in_threads(threads))
     with pytest.raises(TimeoutError):
         await planner.plan("test.waits", {})
+
+
+class PlansSlowly(Waits):
+    """Its facts are there at once, and its plan when the event is set."""
+
+    def read_facts(self, args: Frozen) -> JsonObject:
+        return {}
+
+    def plan(self, args: Frozen, facts: JsonObject) -> Plan:
+        ANSWERS.wait(30)
+        raise AssertionError((args, facts))
+
+
+async def test_a_plan_that_takes_long_to_make_keeps_nobody_else_waiting(threads: ThreadPoolExecutor) -> None:
+    planner = Planner(lambda _: PlansSlowly(), Redactor(), in_threads(threads), facts_seconds=0.05)
+    with pytest.raises(Transient) as caught:
+        await planner.plan("test.waits", {})
+    assert caught.value.code == "plan.slow"

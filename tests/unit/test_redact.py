@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from interlock.lib.redact import BLOT, LINE_BYTES_MAX, Redactor, StreamRedactor
@@ -17,6 +19,7 @@ SECRETS = [
     "--password=" + "correct-horse",
     'api_key: "' + "0123456789abcdef" + '"',
     "DB_PASSWORD=" + "swordfish",
+    "token " + "eyJ" + "a" * 10 + ".eyJ" + "b" * 10 + "." + "c" * 10,
 ]
 
 
@@ -79,3 +82,11 @@ def test_a_line_without_an_end_is_cut_and_memory_stays_bounded() -> None:
 def test_bytes_that_are_not_text_become_replacement_characters() -> None:
     stream = StreamRedactor(Redactor())
     assert stream.feed(b"\xff\xfe\n") == "\ufffd\ufffd\n"
+
+
+@pytest.mark.parametrize("unit", ["eyJ-", "eyJaaaaaaaaaa-", "sk-a-", "a-", "password ", "ab://a", "github_pat_"])
+def test_hostile_text_is_searched_in_a_moment(unit: str) -> None:
+    text = unit * (512 * 1024 // len(unit)) + "!"
+    begun = time.process_time()
+    Redactor().redact(text)
+    assert time.process_time() - begun < 5

@@ -7,7 +7,7 @@ import os
 import posixpath
 import stat
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
@@ -36,6 +36,9 @@ from interlock.core.project import Project
 ARGUMENTS_MAX = 256
 TIMEOUT_SECONDS_MAX = 24 * 3600.0
 UNKNOWN_SECONDS = 600.0
+PATTERNS_MAX = 32
+PATTERN_CHARACTERS_MAX = 500
+EXAMPLE_CHARACTERS_MAX = 1000
 SCRIPT_BYTES_MAX = 1024 * 1024 * 1024
 READ_BYTES = 1024 * 1024
 SEARCH_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -52,7 +55,8 @@ class ExecArgs(Frozen):
 
 
 class AdoptArgs(Frozen):
-    """`arguments` gives each argument of the script, in order, a regular expression that its whole value must match.
+    """`arguments` gives each argument of the script, in order, a regular expression that its whole value must match;
+    it knows no look-around and no back-references, so that no value takes long to match.
 
     `examples` are command lines as they will be asked for; each must fit. Without arguments the name alone is one.
     """
@@ -60,8 +64,12 @@ class AdoptArgs(Frozen):
     path: str = Field(min_length=1, max_length=4096)
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)+$", max_length=100)
     summary: str | None = Field(default=None, max_length=200)
-    arguments: dict[str, str] = {}
-    examples: tuple[str, ...] = ()
+    arguments: dict[str, Annotated[str, Field(max_length=PATTERN_CHARACTERS_MAX)]] = Field(
+        default={}, max_length=PATTERNS_MAX
+    )
+    examples: tuple[Annotated[str, Field(max_length=EXAMPLE_CHARACTERS_MAX)], ...] = Field(
+        default=(), max_length=PATTERNS_MAX
+    )
     reads_only: bool = False
     repeatable: bool = False
     timeout_seconds: float = Field(default=3600.0, gt=0, le=TIMEOUT_SECONDS_MAX)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from interlock.commands.linear import linear_match
 from interlock.commands.model import (
     Access,
     Arguments,
@@ -149,7 +150,7 @@ def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -
     own = (form, *(program.sets[name] for name in form.use))
     known = _table(program, (*own, *levels), program.refused)
     table = known if program.globals_anywhere else _table(program, own, program.refused)
-    positionals = tuple((name, parse_type(spec, program.types)) for name, spec in form.positionals.items())
+    positionals = tuple((name, _type_of(program, spec)) for name, spec in form.positionals.items())
     if sum(kind.cardinality in {"any", "many"} for _, kind in positionals) > 1:
         msg = f"form {form.name}: only one positional may be repeated"
         raise ValueError(msg)
@@ -170,6 +171,12 @@ def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -
     )
     _check_names(compiled)
     return compiled
+
+
+def _type_of(program: Program, spec: str) -> ValueType:
+    """The type of a positional; the patterns of an adopted script were typed with an ask, and are kept from hanging."""
+    kind = parse_type(spec, program.types)
+    return kind if program.adopted is None else replace(kind, accepts=linear_match(program.types[spec]))
 
 
 def _check_names(compiled: CompiledForm) -> None:

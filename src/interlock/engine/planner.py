@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
 from typing import Any
 
 from pydantic import JsonValue, ValidationError
@@ -50,17 +49,16 @@ class Planner:
         self.refuse_secrets(args)
         validated = validate(action.Args, args, f"{name}")
         if type(action).read_facts is Action.read_facts:
-            facts: JsonObject = {}
-        else:
-            facts = await self._read_facts(name, partial(action.read_facts, validated))
-        return action.plan(validated, facts)
+            return action.plan(validated, {})
+        return await self._in_time(name, lambda: action.plan(validated, action.read_facts(validated)))
 
-    async def _read_facts(self, name: str, read: Callable[[], JsonObject]) -> JsonObject:
+    async def _in_time(self, name: str, make: Callable[[], Plan]) -> Plan:
+        """Make a plan in a thread: to compare two large files takes a while, and nobody else waits for it."""
         limit = asyncio.timeout(self._facts_seconds)
         try:
             async with limit:
-                facts: JsonObject = await self._in_thread(read)
-                return facts
+                plan: Plan = await self._in_thread(make)
+                return plan
         except TimeoutError as error:
             if not limit.expired():
                 raise

@@ -28,6 +28,10 @@ from interlock.engine.view_store import RECENT, RUNS_MAX, ViewStore
 from interlock.engine.why import explain_run
 from interlock.lib.clock import Clock
 
+NUMBER_MAX = 2**63 - 1
+WRITTEN = r"^[^\x00]*$"
+"""What PostgreSQL can hold: a number of 64 bits, and text without NUL."""
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -57,9 +61,9 @@ class RunsArgs(Frozen):
     """Filters; `before` goes on from where a page ended."""
 
     state: RunState | Literal["open"] | None = None
-    action: str | None = Field(default=None, max_length=100)
-    actor: str | None = Field(default=None, max_length=200)
-    before: int | None = Field(default=None, ge=1)
+    action: str | None = Field(default=None, max_length=100, pattern=WRITTEN)
+    actor: str | None = Field(default=None, max_length=200, pattern=WRITTEN)
+    before: int | None = Field(default=None, ge=1, le=NUMBER_MAX)
     limit: int = Field(default=50, ge=1, le=RUNS_MAX)
 
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import difflib
 import posixpath
+import re
 from pathlib import PurePosixPath
 
 from pydantic import Field, model_validator
@@ -18,6 +19,11 @@ from interlock.lib.redact import Redactor
 PATH_CHARACTERS_MAX = 4096
 CONTENT_CHARACTERS_MAX = 1024 * 1024
 DIFF_LINES_MAX = 400
+CONTEXT_LINES = 3
+HUNK_BEGINNING = re.compile(r"([-+])([0-9]+)")
+COMPARED_LINES_MAX = 2000
+"""Of either side, but for what is the same at both ends: the time to compare grows faster than their square."""
+
 DIFF_LINE_CHARACTERS = 300
 
 
@@ -79,19 +85,49 @@ def preview(path: str, before: bytes | None, after: bytes | None, redactor: Reda
         new = (after or b"").decode().splitlines()
     except UnicodeDecodeError:
         return f"{path}: {len(before or b''):,} bytes of binary content become {len(after or b''):,}"
-    lines = list(
-        difflib.unified_diff(
-            old,
-            new,
-            path if before is not None else "/dev/null",
-            path if after is not None else "/dev/null",
-            lineterm="",
-        )
+    lines = _difference(
+        old, new, path if before is not None else "/dev/null", path if after is not None else "/dev/null"
     )
+    if lines is None:
+        return redactor.redact("\n".join(_both(path, old, new)))
     shown = [_cut(line) for line in lines[:DIFF_LINES_MAX]]
     if len(lines) > DIFF_LINES_MAX:
         shown.append(f"... and {len(lines) - DIFF_LINES_MAX} more lines")
     return redactor.redact("\n".join(shown))
+
+
+def _difference(old: list[str], new: list[str], old_name: str, new_name: str) -> list[str] | None:
+    """A unified diff, made of what lies between the same lines at both ends; None where that is too much."""
+    head, tail = _same_at_both_ends(old, new)
+    if max(len(old), len(new)) - head - tail > COMPARED_LINES_MAX:
+        return None
+    begin, left = max(0, head - CONTEXT_LINES), max(0, tail - CONTEXT_LINES)
+    between = (old[begin : len(old) - left], new[begin : len(new) - left])
+    found = difflib.unified_diff(*between, old_name, new_name, lineterm="", n=CONTEXT_LINES)
+    return [_moved(line, begin) if line.startswith("@@ ") else line for line in found]
+
+
+def _moved(hunk: str, lines: int) -> str:
+    """The head of a hunk (`@@ -1,4 +1,5 @@`) that begins so many lines further down."""
+    return HUNK_BEGINNING.sub(lambda found: f"{found[1]}{int(found[2]) + lines}", hunk)
+
+
+def _same_at_both_ends(old: list[str], new: list[str]) -> tuple[int, int]:
+    """How many lines at the beginning and at the end are the same."""
+    shorter = min(len(old), len(new))
+    head = next((index for index in range(shorter) if old[index] != new[index]), shorter)
+    left = shorter - head
+    return head, next((index for index in range(left) if old[-1 - index] != new[-1 - index]), left)
+
+
+def _both(path: str, old: list[str], new: list[str]) -> list[str]:
+    """The beginnings of what goes and what comes, where to tell them apart line by line could take for ever."""
+    half = DIFF_LINES_MAX // 2
+    shown = [f"{path}: {len(old):,} lines become {len(new):,}, too many to be compared"]
+    for mark, lines in (("-", old), ("+", new)):
+        shown += [_cut(mark + line) for line in lines[:half]]
+        shown += [f"... and {len(lines) - half} more lines"] if len(lines) > half else []
+    return shown
 
 
 def _cut(line: str) -> str:

@@ -19,7 +19,10 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("Slack token", r"\b(?P<secret>xox[abprs]-[A-Za-z0-9-]{10,})\b"),
     ("API key", r"\b(?P<secret>sk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,})\b"),
     ("Telegram bot token", r"\b(?P<secret>\d{8,10}:AA[A-Za-z0-9_-]{33})\b"),
-    ("JSON web token", r"(?<![A-Za-z0-9_-])(?P<secret>eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})\b"),
+    (
+        "JSON web token",
+        r"(?<![A-Za-z0-9_-])(?P<secret>eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})\b",
+    ),
     (
         "password in a URL",
         r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]*:(?P<secret>(?!\[redacted\])[^\s/@]{1,200})@",
