@@ -11,6 +11,7 @@ import pytest
 
 from interlock.interfaces import messages
 from interlock.interfaces.messages import CATALOGS, LANGUAGES, read_catalog, say, set_language
+from interlock.interfaces.resident_words import CODES, TEXTS
 
 INTERFACES = CATALOGS.parent
 TRANSLATED = [language for language in LANGUAGES if language != "en"]
@@ -29,6 +30,7 @@ def _sentences() -> Counter[str]:
                 assert isinstance(text, ast.Constant), f"{where}: a sentence is written out, so that it is translated"
                 assert isinstance(text.value, str)
                 found[text.value] += 1
+    found.update([*CODES.values(), *TEXTS])
     return found
 
 

@@ -1,7 +1,7 @@
 """Prose in the reader's language: the source holds English, gettext catalogues beside it hold the others.
 
 Only prose is translated. What programs read (keys, codes, states, verbs) is English everywhere, and so is what the
-resident process records.
+resident process records and answers: the most common of that is translated here, by `resident_words.py`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,16 @@ def say(text: str, /, **values: object) -> str:
     if _Current.language != "en":
         text = read_catalog(_Current.language).get(text, text)
     return text.format(**values) if values else text
+
+
+def is_english() -> bool:
+    """Whether nothing needs to be translated."""
+    return _Current.language == "en"
+
+
+def translated(text: str) -> str:
+    """A text of the resident process in the chosen language; without a translation it stays English."""
+    return text if is_english() else read_catalog(_Current.language).get(text, text)
 
 
 @lru_cache(maxsize=len(LANGUAGES))

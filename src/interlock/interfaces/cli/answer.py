@@ -12,6 +12,7 @@ from interlock.core.errors import InterlockError
 from interlock.interfaces.cli.terminal import visible, visible_json, visible_line
 from interlock.interfaces.errors import SUCCEEDED, exit_code_of_error
 from interlock.interfaces.messages import say
+from interlock.interfaces.resident_words import error_in_words, text_in_words
 
 if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
@@ -80,12 +81,13 @@ def write_answer(answer: Answer, output: OutputFormat, *, colour: bool) -> None:
     data = answer.data
     error = data.get("error") if isinstance(data, dict) else None
     if isinstance(error, dict):
-        write_note(f"{_kind_in_words(answer.status)}: {error['message']}")
+        said = error_in_words(str(error.get("code")), str(error["message"]))
+        write_note(f"{_kind_in_words(answer.status)}: {said}")
         _write_faults(error)
     if answer.next:
         sys.stdout.flush()
         for index, step in enumerate(answer.next):
-            write_note(("→ " if index == 0 else "  ") + step, folded=False)
+            write_note(("→ " if index == 0 else "  ") + text_in_words(step), folded=False)
 
 
 def _kind_in_words(kind: str) -> str:

@@ -6,13 +6,14 @@ from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.errors import exit_code_of_proposal, exit_code_of_run
 from interlock.interfaces.messages import say
+from interlock.interfaces.resident_words import text_in_words
 
 DIGEST_SHOWN = 12
 
 
 def sentence_of_run(run: Record) -> str:
     """One line: where the Run stands, and why."""
-    number, state, reason = run.number("number"), run.text("state"), run.text("state_reason")
+    number, state, reason = run.number("number"), run.text("state"), text_in_words(run.text("state_reason"))
     if state == "waiting":
         wanted = missing_in_words(run.records("missing")) or reason
         return say("Run {number} waits: {wanted}", number=number, wanted=wanted or say("something is missing"))

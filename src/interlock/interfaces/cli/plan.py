@@ -11,6 +11,7 @@ from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
 from interlock.interfaces.cli.terminal import visible_command, visible_line
 from interlock.interfaces.messages import say
+from interlock.interfaces.resident_words import text_in_words
 
 PREVIEW_LINES_MAX = 400
 TARGETS_SHOWN = 40
@@ -58,7 +59,7 @@ def show_decision(screen: Screen, decision: Record, missing: list[Record]) -> No
     screen.fields([(say("policy"), styled(outcome, words.get(outcome, outcome)))], indent=2)
     told = [reason for reason in decision.records("reasons") if reason.text("effect") != "permit"]
     for reason in told or decision.records("reasons")[:1]:
-        screen.line(reason.text("reason"), Text(f"  {reason.text('policy')}", style="dim"), indent=4)
+        screen.line(text_in_words(reason.text("reason")), Text(f"  {reason.text('policy')}", style="dim"), indent=4)
 
 
 def _show_step(screen: Screen, step: Record, number: int | None) -> None:

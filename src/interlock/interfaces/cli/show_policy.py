@@ -8,6 +8,7 @@ from interlock.interfaces.cli.outcome import missing_in_words
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
 from interlock.interfaces.messages import say
+from interlock.interfaces.resident_words import text_in_words
 
 
 def show_policies(screen: Screen, data: Record) -> None:
@@ -18,7 +19,7 @@ def show_policies(screen: Screen, data: Record) -> None:
             layer = policy.text("layer")
             screen.heading(layer)
         screen.line(styled(policy.text("effect"), policy.text("id")), indent=2)
-        screen.quiet(policy.text("reason"), indent=4)
+        screen.quiet(text_in_words(policy.text("reason")), indent=4)
     count = len(data.records("policies"))
     text = say("{count} policies are sound: {policy_set}", count=count, policy_set=data.text("policy_set")[:12])
     screen.blank()
@@ -54,7 +55,7 @@ def show_explanation(screen: Screen, explanation: Record) -> None:
     screen.line(styled(outcome, words.get(outcome, outcome)), f": {missing}" if missing else "")
     for policy in explanation.records("policies"):
         place = policy.text("file") + (f":{policy.text('line')}" if policy.number("line") else "")
-        screen.line(Text(f"{policy.text('effect')}  "), policy.text("reason"), indent=2)
+        screen.line(Text(f"{policy.text('effect')}  "), text_in_words(policy.text("reason")), indent=2)
         screen.quiet(" · ".join(part for part in (policy.text("policy"), place) if part), indent=4)
     changes = explanation.records("changes")
     if changes:
@@ -69,4 +70,4 @@ def show_explanation(screen: Screen, explanation: Record) -> None:
         screen.blank()
         screen.heading(say("Instead"))
         for sentence in explanation.texts("instead"):
-            screen.line(sentence, indent=2)
+            screen.line(text_in_words(sentence), indent=2)

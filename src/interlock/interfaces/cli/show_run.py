@@ -9,6 +9,7 @@ from interlock.interfaces.cli.plan import executed_fields, show_arguments, show_
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
 from interlock.interfaces.messages import say
+from interlock.interfaces.resident_words import text_in_words
 
 
 def show_log(screen: Screen, runs: list[Record]) -> None:
@@ -51,7 +52,7 @@ def show_pending(screen: Screen, runs: list[Record]) -> None:
                 (say("because"), run.text("reason")),
                 (say("touches"), ", ".join(run.texts("targets"))),
                 (say("risk"), styled(run.text("risk"))),
-                (say("missing"), missing_in_words(run.records("missing")) or run.text("state_reason")),
+                (say("missing"), missing_in_words(run.records("missing")) or text_in_words(run.text("state_reason"))),
                 (say("expires"), screen.moment(expires) if expires else ""),
             ],
             indent=4,
@@ -66,7 +67,7 @@ def show_run(screen: Screen, run: Record, evidence: Record) -> None:
     exit_code = run.text("exit_code")
     screen.fields(
         [
-            (say("because"), run.text("state_reason")),
+            (say("because"), text_in_words(run.text("state_reason"))),
             (say("asked by"), _asker(run)),
             (say("reason"), run.text("reason")),
             (say("asked"), screen.moment(run.text("created_at"))),
@@ -113,13 +114,18 @@ def show_why(screen: Screen, told: Record) -> None:
     screen.quiet(run.text("summary"), indent=2)
     screen.blank()
     for sentence in dict.fromkeys(told.texts("why")):
-        screen.line("· ", sentence, indent=2)
+        screen.line("· ", text_in_words(sentence), indent=2)
     following = told.records("next")
     if following:
         screen.blank()
         screen.heading(say("Next"))
         screen.rows(
-            ("", ""), [(step.text("command"), Text(step.text("meaning"), style="dim")) for step in following], indent=2
+            ("", ""),
+            [
+                (text_in_words(step.text("command")), Text(text_in_words(step.text("meaning")), style="dim"))
+                for step in following
+            ],
+            indent=2,
         )
 
 

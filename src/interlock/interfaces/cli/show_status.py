@@ -8,6 +8,7 @@ from interlock.interfaces.cli.outcome import state_in_words
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
 from interlock.interfaces.messages import say
+from interlock.interfaces.resident_words import text_in_words
 
 
 def show_status(screen: Screen, hello: Record, data: Record) -> None:
@@ -92,7 +93,7 @@ def _show_run(screen: Screen, run: Record, at: str) -> None:
     if run.text("risk") in {"medium", "high"} and state != "succeeded":
         parts.append(say("risk {risk}", risk=run.text("risk")))
     screen.quiet(" · ".join(part for part in parts if part), indent=4)
-    reason = run.text("state_reason")
+    reason = text_in_words(run.text("state_reason"))
     if reason and state in {"waiting", "unresolved", "failed", "undone", "denied", "stale", "expired", "queued"}:
         screen.quiet(reason, indent=4)
 
