@@ -283,6 +283,18 @@ def test_a_project_brings_its_own_programs(tmp_path: Path) -> None:
         load_library((tmp_path / "absent.yaml",))
 
 
+def test_programs_that_others_could_write_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "tool.yaml"
+    file.write_text(TOOL)
+    for place, mode in ((file, 0o666), (tmp_path, 0o777)):
+        before = place.stat().st_mode
+        place.chmod(mode)
+        with pytest.raises(Invalid, match="every user may write it"):
+            load_library((tmp_path,))
+        place.chmod(before)
+    assert "tool" in load_library((tmp_path,)).programs
+
+
 @pytest.mark.parametrize("name", ["df", "bash", "python3.12", "sudo"])
 def test_no_further_program_takes_a_known_or_refused_name(library: Library, name: str) -> None:
     text = TOOL.replace("program: tool", f"program: {name}")

@@ -170,7 +170,32 @@ def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     file.chmod(0o666)
     with pytest.raises(Invalid, match="every user may write") as caught:
         load_project(tmp_path)
-    assert caught.value.fix == f"chmod o-w {file}"
+    assert caught.value.fix == f"chmod go-w {file}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_of_another_account_or_group_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "interlock.yaml"
+    file.write_text("name: x\n")
+    os.chown(file, 4711, 0)
+    with pytest.raises(Invalid, match="belongs to user 4711") as caught:
+        load_project(tmp_path)
+    assert caught.value.fix == f"chown 0 {file}"
+    os.chown(file, 0, 4711)
+    load_project(tmp_path)
+    file.chmod(0o664)
+    with pytest.raises(Invalid, match="group 4711 may write it"):
+        load_project(tmp_path)
+
+
+def test_a_file_in_a_folder_where_everybody_may_exchange_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "interlock.yaml").write_text("name: x\n")
+    tmp_path.chmod(0o777)
+    with pytest.raises(Invalid, match=r"every user may write it, and interlock\.yaml decides") as caught:
+        load_project(tmp_path)
+    assert caught.value.fix == f"chmod go-w {tmp_path}"
+    tmp_path.chmod(0o1777)
+    load_project(tmp_path)
 
 
 def test_a_pipe_or_folder_in_its_place_is_refused_without_waiting(tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ from interlock.commands.model import (
     Wrapper,
     Wrappers,
 )
-from interlock.commands.schema import parse_program, parse_yaml
+from interlock.commands.schema import FILE_BYTES_MAX, parse_program, parse_yaml
 from interlock.commands.values import hidden_character
-from interlock.core.errors import Invalid
+from interlock.core.errors import Invalid, NotFound
+from interlock.engine.trusted_file import read_trusted
 from interlock.lib.canonical import digest_of
 
 ARGUMENTS_MAX = 256
@@ -344,8 +345,9 @@ def load_library(extra: tuple[Path, ...] = ()) -> Library:
 
 
 def _read(path: Path) -> bytes:
+    """A file that says which commands only read: whoever writes it decides what runs at once."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
+        return read_trusted(path, FILE_BYTES_MAX)
+    except NotFound as error:
+        msg = f"{path} cannot be read: there is no such file"
         raise Invalid(msg, code="program.schema", fix="mend `programs:` in interlock.yaml") from error

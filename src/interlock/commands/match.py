@@ -176,7 +176,9 @@ def _compile_form(program: Program, form: Form, levels: tuple[Arguments, ...]) -
 def _type_of(program: Program, spec: str) -> ValueType:
     """The type of a positional; the patterns of an adopted script were typed with an ask, and are kept from hanging."""
     kind = parse_type(spec, program.types)
-    return kind if program.adopted is None else replace(kind, accepts=linear_match(program.types[spec]))
+    if program.adopted is None or spec not in program.types:
+        return kind
+    return replace(kind, accepts=linear_match(program.types[spec]))
 
 
 def _check_names(compiled: CompiledForm) -> None:
