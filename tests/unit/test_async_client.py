@@ -91,6 +91,15 @@ async def test_a_token_travels_with_its_request_alone(door: Path) -> None:
         assert "token" not in seen.requests[1]
 
 
+async def test_a_front_asks_nothing_for_itself(door: Path) -> None:
+    async with served(door, _echo) as seen, AsyncClient(door, trusted_uids=US, bearers_only=True) as client:
+        with pytest.raises(Denied) as caught:
+            await client.call("hello")
+        assert caught.value.code == "token.missing"
+        assert (await client.call("hello", token="ilk_a_b"))["method"] == "hello"
+        assert len(seen.requests) == 1
+
+
 async def test_progress_is_heard_before_the_result(door: Path) -> None:
     def script(request: dict[str, Any]) -> list[dict[str, Any]]:
         told = [{"id": request["id"], "progress": {"output": str(n)}} for n in range(3)]

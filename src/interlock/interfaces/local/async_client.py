@@ -121,11 +121,21 @@ class AsyncClient:
         door: The socket's path.
         trusted_uids: Accounts that may be at the other end.
         connections_max: How many requests are under way at once; further ones wait for `PLACE_SECONDS_MAX`.
+        bearers_only: Refuse what comes without a token: the account of this process may have every right, which is not
+            to be lent to whoever reaches it.
     """
 
-    def __init__(self, door: Path, *, trusted_uids: frozenset[int], connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(
+        self,
+        door: Path,
+        *,
+        trusted_uids: frozenset[int],
+        connections_max: int = CONNECTIONS_MAX,
+        bearers_only: bool = False,
+    ) -> None:
         self.door = door
         self.trusted_uids = trusted_uids
+        self._bearers_only = bearers_only
         self._places = asyncio.Semaphore(connections_max)
         self._idle: list[Line] = []
         self._closed = False
@@ -184,6 +194,9 @@ class AsyncClient:
         timeout_seconds: float | None = ANSWER_TIMEOUT_SECONDS,
     ) -> AsyncGenerator[Frame, None]:
         """As `call`, frame by frame; whoever leaves early closes the iterator (`contextlib.aclosing`)."""
+        if token is None and self._bearers_only:
+            msg = "nobody asks here without a token"
+            raise Denied(msg, code="token.missing", fix="interlock tokens create")
         async with self._lent() as line:
             number = next(line.numbers)
             request: JsonMapping = {"id": number, "method": method, "params": params or {}, "as": acting_as}

@@ -10,15 +10,14 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import JsonValue
 
 from interlock import __version__
 from interlock.bootstrap import Installation, command_action
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, NotFound
-from interlock.core.model import Frozen, JsonObject
+from interlock.core.model import JsonObject
 from interlock.core.project import Project
 from interlock.core.run import Run, RunState
 from interlock.engine.audit.export import export_log, export_run
@@ -34,131 +33,30 @@ from interlock.engine.proposal import Proposal
 from interlock.engine.shapes import proposal_json
 from interlock.engine.views import DeskView, blanked, may_see
 from interlock.interfaces.local.call import Call
+from interlock.interfaces.local.params import (
+    AgainParams,
+    CancelParams,
+    DecideParams,
+    ExplainParams,
+    HoldParams,
+    Nothing,
+    OutputParams,
+    ProposeParams,
+    RangeParams,
+    ResolveParams,
+    RunParams,
+    SinceParams,
+    SubmitParams,
+    ViewParams,
+    Waiting,
+)
 from interlock.interfaces.local.protocol import PROTOCOL, decode_frame
 from interlock.interfaces.local.watch import Watch
 
-WAIT_SECONDS_MAX = 24 * 3600.0
 LOOK_SECONDS = 0.5
 SETTLE_SECONDS = 15.0
 CHUNK_BYTES = 256 * 1024
-
-
-class Nothing(Frozen):
-    """No parameters."""
-
-
-class Waiting(Frozen):
-    """How long to stay on the line, and whether to hear what the Run prints."""
-
-    wait_seconds: float = Field(default=0.0, ge=0, le=WAIT_SECONDS_MAX)
-    stream: bool = False
-
-
-def _own_words(ask: Ask) -> Ask:
-    """What a Run takes back or repeats is for the engine to say, not for its client."""
-    if ask.undo_of is not None or ask.retry_of is not None:
-        msg = "undo_of and retry_of are not given with an ask: use the methods undo and retry"
-        raise ValueError(msg)
-    return ask
-
-
-ClientAsk = Annotated[Ask, AfterValidator(_own_words)]
-
-
-class SubmitParams(Waiting):
-    """An ask."""
-
-    ask: ClientAsk
-
-
-class ProposeParams(Frozen):
-    """An ask to look at."""
-
-    ask: ClientAsk
-
-
-class DecideParams(Waiting):
-    """A yes or no to one Run."""
-
-    run: int
-    verdict: bool
-    reason: str | None = None
-    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{6,64}$")
-
-
-class RunParams(Waiting):
-    """One Run."""
-
-    run: int
-
-
-class CancelParams(Frozen):
-    """One Run, and why it should end."""
-
-    run: int
-    reason: str | None = Field(default=None, max_length=2000)
-
-
-class AgainParams(Waiting):
-    """Ask again about a Run: retry it, or take it back."""
-
-    run: int
-    key: str | None = Field(default=None, min_length=1, max_length=200)
-    reason: str | None = Field(default=None, max_length=2000)
-    confirmed: bool = False
-    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{6,64}$")
-
-    def ask(self) -> Ask:
-        """The ask, whose action and arguments the engine fills in."""
-        return Ask(action="-", key=self.key, reason=self.reason, confirmed=self.confirmed, digest=self.digest)
-
-
-class ResolveParams(Waiting):
-    """What a person decided about an unresolved Run."""
-
-    run: int
-    resolution: Literal["repeat", "skip", "undo"]
-    reason: str | None = Field(default=None, max_length=2000)
-
-
-class OutputParams(Frozen):
-    """The output of a Run, perhaps only its end, perhaps until the Run ends."""
-
-    run: int
-    follow: bool = False
-    tail_bytes: int | None = Field(default=None, ge=1, le=16 * 1024 * 1024)
-
-
-class ViewParams(Frozen):
-    """A view by name."""
-
-    name: str
-    args: JsonObject = {}
-
-
-class HoldParams(Frozen):
-    """A person's own work on a target."""
-
-    target: str
-    command: tuple[str, ...]
-    reason: str | None = Field(default=None, max_length=2000)
-    confirmed: bool = False
-    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{6,64}$")
-    minutes: int = Field(default=24 * 60, ge=1, le=24 * 60)
-
-
-class ExplainParams(Frozen):
-    """A recorded Run, or an ask."""
-
-    run: int | None = None
-    ask: ClientAsk | None = None
-
-
-class SinceParams(Frozen):
-    """An earlier checkpoint or receipt, as text."""
-
-    since: str | None = Field(default=None, max_length=1024 * 1024)
-    run: int | None = None
+RANGE_BYTES_MAX = 1024 * 1024
 
 
 Method = Callable[[Call], Awaitable[JsonObject]]
@@ -185,6 +83,7 @@ class Methods:
                 "wait",
                 "watch",
                 "output",
+                "output_range",
                 "view",
                 "hold",
                 "policy_check",
@@ -305,6 +204,23 @@ class Methods:
             if kept:
                 await call.progress(output=kept.decode("utf-8", "ignore"))
         return {"bytes": total, "state": (await self._on.store.by_number(params.run)).state.value}
+
+    async def output_range(self, call: Call) -> JsonObject:
+        """Some bytes of what a Run printed so far, at most `RANGE_BYTES_MAX` of them, in base64."""
+        params: RangeParams = validate(RangeParams, call.params, "output_range")
+        self._on.views.require_output(call.actor, await self._on.store.by_number(params.run))
+        size = await self._on.outputs.size(params.run)
+        start = params.start if params.last is None else max(0, size - params.last)
+        end = size if params.end is None or params.last is not None else min(size, params.end + 1)
+        end = min(end, start + RANGE_BYTES_MAX)
+        part, place = bytearray(), 0
+        async for text in self._pieces(params.run, follow=False):
+            raw = text.encode()
+            part += raw[max(0, start - place) : max(0, end - place)]
+            place += len(raw)
+            if place >= end:
+                break
+        return {"chunk": base64.b64encode(part).decode(), "start": start, "size": max(size, place)}
 
     async def view(self, call: Call) -> JsonObject:
         """Read one of Interlock's own tables."""
