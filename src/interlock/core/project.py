@@ -103,6 +103,7 @@ class Project(Frozen):
     windows: tuple[Window, ...] = ()
     limits: Limits = Limits()
     retention: Retention = Retention()
+    http: Http = Http()
     contexts: dict[str, ProgramContext] = {}
     programs: tuple[str, ...] = ()
     policies: tuple[str, ...] = ("policies",)

@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 
 from interlock.core.action import Action, Ports
 from interlock.core.errors import NotFound, Permanent
+from interlock.core.view import View
 
 ENTRY_POINT_GROUP = "interlock.actions"
 NEAREST_SHOWN = 3
@@ -33,6 +34,23 @@ def find_action_classes(package: str = "interlock") -> tuple[type[Action], ...]:
         if known is not candidate:
             msg = f"two actions are called {candidate.name}: {known.__module__} and {candidate.__module__}"
             raise Permanent(msg, code="action.twice", fix="uninstall one of them")
+    return tuple(found[name] for name in sorted(found))
+
+
+def find_view_classes(package: str = "interlock") -> tuple[type[View], ...]:
+    """Every View class in the `views` modules of the folders, by name. Raises: Permanent when two have one name."""
+    root = importlib.import_module(package)
+    found: dict[str, type[View]] = {}
+    for folder in pkgutil.iter_modules(root.__path__):
+        name = f"{package}.{folder.name}.views"
+        if not folder.ispkg or importlib.util.find_spec(name) is None:
+            continue
+        for _, member in inspect.getmembers(importlib.import_module(name), inspect.isclass):
+            if not issubclass(member, View) or inspect.isabstract(member) or member.__module__ != name:
+                continue
+            if found.setdefault(member.name, member) is not member:
+                msg = f"two views are called {member.name}: {found[member.name].__module__} and {name}"
+                raise Permanent(msg, code="view.twice", fix="rename one of them")
     return tuple(found[name] for name in sorted(found))
 
 

@@ -53,6 +53,22 @@ ERROR_CODES: dict[str, Code] = {
 }
 """By the kind of the seven errors. A Run that was not made has no state."""
 
+HTTP_STATUS_OF_CODE: dict[str, int] = {
+    "token.missing": 401,
+    "token.refused": 401,
+    "actor.undeclared": 401,
+    "token.too_many_failures": 429,
+    "http.path": 404,
+    "http.method": 405,
+    "http.body_slow": 408,
+    "http.body_size": 413,
+    "http.media_type": 415,
+    "http.host": 421,
+    "http.rate": 429,
+    "http.streams": 429,
+}
+"""Where HTTP has a word of its own for an error, by its code; otherwise its kind says the status."""
+
 STATE_CODES: dict[str, Code] = {
     "succeeded": Code(SUCCEEDED, 200, None),
     "failed": Code(FAILED, 200, None),
