@@ -36,6 +36,11 @@ def test_the_invariants_hold_under_every_preset(loader: PolicyLoader, preset: Pr
     assert [f"{row.line} {row.name}: {row.fault}" for row in report.failed] == []
 
 
+def test_codes_bind_as_the_table_of_codes_says(loader: PolicyLoader) -> None:
+    report = _run(loader, "small-team", "tests/codes.yaml")
+    assert [f"{row.line} {row.name}: {row.fault}" for row in report.failed] == []
+
+
 def test_every_invariant_has_a_row(loader: PolicyLoader) -> None:
     """Each one decides at least one row under the preset that permits most."""
     report = _run(loader, "small-team", "tests/invariants.yaml")

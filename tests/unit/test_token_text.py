@@ -21,7 +21,7 @@ NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 TEAM = Project(
     people={"ann": Person(roles=("operator",)), "bob": Person()},
     agents={"claude": Agent(on_behalf_of="ann", roles=("viewer",)), "free": Agent()},
-    services={"deploy": Service(roles=("operator",)), "nightly": Service(user="nightly")},
+    services={"deploy": Service(roles=("operator",)), "nightly": Service(user="nightly", roles=("asker",))},
 )
 
 
@@ -144,7 +144,7 @@ def test_an_agent_of_a_bearer_is_kept_to_his_scopes() -> None:
 
 def test_a_service_may_have_an_account_of_its_own_and_acts_as_nobody() -> None:
     nightly = actor_of_account(TEAM, 3000, "nightly", 0)
-    assert nightly == Actor(kind="service", name="nightly")
+    assert nightly == Actor(kind="service", name="nightly", roles=("asker",))
     with pytest.raises(Denied):
         as_agent(TEAM, nightly, "claude")
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from interlock.core.model import Frozen
 from interlock.core.ports import ProgramContext
+from interlock.core.role import Role
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Preset = Literal["observe", "small-team", "strict"]
@@ -44,7 +45,7 @@ class Service(Frozen):
     """A program that asks for itself, by a token or from its own account `user`. Its roles say what it may do."""
 
     user: str | None = None
-    roles: tuple[str, ...] = ()
+    roles: tuple[str, ...] = Field(min_length=1)
 
 
 class Window(Frozen):
@@ -98,12 +99,14 @@ class Project(Frozen):
     people: dict[str, Person] = {}
     agents: dict[str, Agent] = {}
     services: dict[str, Service] = {}
+    roles: dict[str, Role] | None = None
+    """Roles of this project's own, besides the built-in ones. From the day there is this section, even an empty one,
+    people and agents may do only what the codes of their roles name; services may never do more."""
     protected: tuple[TargetPattern, ...] = ()
     roots: Roots = Roots()
     windows: tuple[Window, ...] = ()
     limits: Limits = Limits()
     retention: Retention = Retention()
-    http: Http = Http()
     contexts: dict[str, ProgramContext] = {}
     programs: tuple[str, ...] = ()
     policies: tuple[str, ...] = ("policies",)

@@ -12,6 +12,7 @@ from interlock.core.decision import Requirement
 from interlock.core.errors import Conflict, Denied, Invalid, Stale
 from interlock.core.evidence import Chain, EvidenceKind
 from interlock.core.project import Limits
+from interlock.core.role import code_of_action
 from interlock.core.run import Run, RunState
 from interlock.engine.db import Database
 from interlock.engine.record import reason_of, verdict_data
@@ -76,6 +77,9 @@ class Approvals:
                 raise Stale(msg, code="run.expired", fix=f"interlock retry {number}")
             left = self._require_possible(run, before, verdict=verdict)
             kind = _kind_of(actor, run, left, verdict=verdict)
+            # The asker's own yes is part of his ask; another person's needs a code of its own.
+            needed = f"approve:{run.plan.risk}" if kind == "approval" else code_of_action(run.action)
+            self._door.require_code(actor, needed)
             approval = Approval(
                 run=number,
                 digest=run.digest,

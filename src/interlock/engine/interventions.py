@@ -8,6 +8,7 @@ from interlock.core.actor import Actor
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied, Invalid
 from interlock.core.evidence import Chain, EvidenceKind
+from interlock.core.role import code_of_action
 from interlock.core.run import Run, RunState
 from interlock.engine.db import Database
 from interlock.engine.progress import read_progress
@@ -51,6 +52,7 @@ class Interventions:
             if actor.kind != "person" and (actor.id, actor.on_behalf_of) != (run.actor.id, run.actor.on_behalf_of):
                 msg = f"Run {number} belongs to {run.actor.id}"
                 raise Denied(msg, code="cancel.not_yours", fix="ask a person to cancel it")
+            self._door.require_code(actor, code_of_action(run.action))
             now, chain = self._clock.now(), Chain.after(number, rows)
             noted = chain.extend(
                 EvidenceKind.NOTED, now, {"note": "cancel_requested", "by": actor.id, "reason": reason}
@@ -112,6 +114,7 @@ class Interventions:
             if run.state is not RunState.UNRESOLVED:
                 msg = f"Run {number} is {run.state}, not unresolved"
                 raise Conflict(msg, code="run.not_unresolved", fix=f"interlock show {number}")
+            self._door.require_code(actor, code_of_action(run.action))
             progress = read_progress(rows)
             index = progress.disputed(len(run.plan.steps))
             step = run.plan.steps[index]

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from interlock.core.errors import NotFound
 from interlock.core.model import JsonObject
 from interlock.core.project import Project
+from interlock.core.role import BUILT_IN_ROLES
 from interlock.engine.trusted_file import read_trusted
 from interlock.engine.yaml_model import Faults, invalid, read_document, to_model
 from interlock.lib.strict_yaml import BYTES_MAX
@@ -79,6 +80,7 @@ def _check_sense(faults: Faults, project: Project) -> None:
             faults.add((key,), f"more than {ENTRIES_MAX} entries", "Declare fewer, with patterns where possible.")
     _check_windows(faults, project)
     _check_identities(faults, project)
+    _check_roles(faults, project)
     _check_paths(faults, project)
 
 
@@ -127,6 +129,18 @@ def _check_identities(faults: Faults, project: Project) -> None:
             if first != f"{key}.{name}":
                 message = f"the account {identity.user!r} already belongs to {first}"
                 faults.add((key, name, "user"), message, "Give each person, service and agent an account of its own.")
+
+
+def _check_roles(faults: Faults, project: Project) -> None:
+    for name in project.roles or {}:
+        if not NAME.fullmatch(name):
+            faults.add(("roles", name), f"{name!r} is not a name", "Use letters, digits and . _ @ -")
+    known = sorted({*BUILT_IN_ROLES, *(project.roles or {})})
+    for name, service in project.services.items():
+        for role in service.roles:
+            if role not in known:
+                fix = f"Declare it under `roles`, or use one of {', '.join(known)}."
+                faults.add(("services", name, "roles"), f"there is no role {role!r}", fix)
 
 
 def _check_path(faults: Faults, path: YamlPath, text: str) -> None:

@@ -192,6 +192,10 @@ class Door:
                     return run
                 await set_within(moved, min(left, WAIT_LOOK_SECONDS))
 
+    def require_code(self, actor: Actor, code: str) -> None:
+        """Raises Denied, naming the code, where the actor is kept to codes that do not cover this one."""
+        self._judge.require_code(actor, code)
+
     def left(self, run: Run, approvals: tuple[Approval, ...]) -> Decision:
         """What policy says to a Run's own plan with these verdicts. A freeze is looked at when the Run is started."""
         return self._decide(run.actor, run.plan, run.number, (), approvals, digest=run.digest)

@@ -16,9 +16,11 @@ from interlock.core.evidence import EvidenceKind
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Discloses
 from interlock.core.project import Project
+from interlock.core.role import code_of_action, code_of_view
 from interlock.core.run import Run, RunState
 from interlock.core.view import View
 from interlock.engine.catalog import Catalog
+from interlock.engine.policy.codes import CODES
 from interlock.engine.policy.judge import Judge
 from interlock.engine.progress import read_progress
 from interlock.engine.shapes import decision_json, json_row, run_json
@@ -236,7 +238,7 @@ class People(DeskView):
     """Who may do what."""
 
     name: ClassVar[str] = "people"
-    summary: ClassVar[str] = "The people and agents that interlock.yaml declares."
+    summary: ClassVar[str] = "The people, agents and services that interlock.yaml declares."
     Args: ClassVar[type[Frozen]] = Nothing
 
     async def read(self, actor: Actor, args: Nothing) -> JsonObject:  # noqa: ARG002
@@ -246,13 +248,19 @@ class People(DeskView):
             "you": actor.model_dump(mode="json"),
             "people": {name: person.model_dump(mode="json") for name, person in project.people.items()},
             "agents": {name: agent.model_dump(mode="json") for name, agent in project.agents.items()},
+            "services": {name: service.model_dump(mode="json") for name, service in project.services.items()},
         }
 
 
 def may_see(judge: Judge, reader: Actor, run: Run, clock: Clock) -> bool:
     """Whether somebody may see what a Run's plan or output tells: by policy, or because he asked for it himself. An
-    agent is never shown a secret, not even one it asked for."""
-    if reader.kind == "person" and reader.id == run.actor.id:
+    agent is never shown a secret, not even one it asked for. Nobody who is kept to codes asks for what he may not, in
+    order to read in the refusal what the plan read from the world."""
+    if any(reason.policy == CODES for reason in run.decision.reasons) and judge.lacks_code(
+        reader, code_of_action(run.action)
+    ):
+        return False
+    if reader.kind == "person" and reader.id == run.actor.id and not judge.lacks_code(reader, code_of_view("output")):
         return True
     return judge.decide_view(reader, "output", run.plan.discloses, clock.now()).outcome == "permit"
 

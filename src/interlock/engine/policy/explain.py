@@ -143,8 +143,18 @@ def _tries(policies: PolicySet, decision: Decision, now: datetime) -> Iterator[_
         moment = next_change_time(policies.facts.current().calendar.windows, now)
         when = f"at {rfc3339(moment)[:16]}Z" if moment else "in a window for changes"
         yield _Try(when, {}, {}, {"in_block_window": False, "outside_allow_window": False})
+    yield from _tries_of_codes(actor, context)
     yield from _tries_of_actor(actor, context)
     yield from _tries_of_plan(plan)
+
+
+def _tries_of_codes(actor: JsonObject, context: JsonObject) -> Iterator[_Try]:
+    """All bounds that lack the code at once: it takes each of them."""
+    covering = cast("list[str]", context.get("code", []))
+    bounds = {name: cast("list[str]", actor[name]) for name in ("codes", "owner_codes", "scopes") if name in actor}
+    if covering and (lacking := {name for name, codes in bounds.items() if set(covering).isdisjoint(codes)}):
+        patch: JsonObject = {name: [*bounds[name], covering[0]] for name in sorted(lacking)}
+        yield _Try(f"with the code {covering[0]}", patch, {}, {})
 
 
 def _tries_of_actor(actor: JsonObject, context: JsonObject) -> Iterator[_Try]:

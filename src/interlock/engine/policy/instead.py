@@ -9,6 +9,7 @@ from datetime import datetime
 from interlock.core.actor import Actor
 from interlock.core.decision import Outcome
 from interlock.core.plan import Plan, Target
+from interlock.core.role import code_of_action
 from interlock.engine.policy.facts import ProjectFacts
 from interlock.engine.policy.lint import Rule
 from interlock.engine.policy.protected import protected_targets
@@ -36,6 +37,8 @@ def detail_of(word: str, plan: Plan, facts: ProjectFacts, now: datetime) -> str:
         return _several(touches_own(plan, facts))
     if word == "opaque":
         return _several(step.summary for step in plan.steps if step.opaque)
+    if word == "code":
+        return code_of_action(plan.action)
     return window_detail(facts, now) if word == "window" else ""
 
 

@@ -28,8 +28,8 @@ _ALLOWED = {
     "approve": _COMMON | {"effect", "details", "approvals", "roles", "owner_may_approve"},
     "confirm": _COMMON | {"effect", "details", "confirmations"},
 }
-DETAILS = frozenset({"protected", "own", "opaque", "window"})
-"""What @details may ask the engine to add to the reason: which target, which step, which window."""
+DETAILS = frozenset({"protected", "own", "opaque", "window", "code"})
+"""What @details may ask the engine to add to the reason: which target, which step, which window, which code."""
 
 
 @dataclass(frozen=True)

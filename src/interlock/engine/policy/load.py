@@ -38,6 +38,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "interlock.pause_agents",
         "interlock.resume_agents",
         "interlock.unfreeze",
+        "mcp.accept",
+        "token.create",
+        "token.revoke",
     ),
     "rollback": ("interlock.undo",),
 }
@@ -269,10 +272,10 @@ def _read_folder(folder: Path, layer: Layer, project: Project, *, needed: bool) 
 
 def _parameters(project: Project) -> JsonObject:
     """What decisions depend on besides policies, plan, actor and moment."""
-    dumped = project.model_dump(mode="json", include={"protected", "windows", "isolated"})
+    dumped = project.model_dump(mode="json", include={"protected", "windows", "isolated", "roles"})
     return {
         **dumped,
-        "people": sorted(project.people),
+        "people": {name: sorted(person.roles) for name, person in project.people.items()},
         "agents": {name: agent.autonomy for name, agent in project.agents.items()},
     }
 

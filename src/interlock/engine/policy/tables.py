@@ -16,7 +16,8 @@ from interlock.core.decision import Decision, Outcome
 from interlock.core.errors import Invalid
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Discloses, Plan, Risk, Step, Target
-from interlock.core.project import Agent, Person, Project, TargetPattern, Window
+from interlock.core.project import Agent, Person, Project, Service, TargetPattern, Window
+from interlock.core.role import Code, Role
 from interlock.engine.policy.facts import OwnParts
 from interlock.engine.policy.judge import Judge
 from interlock.engine.policy.load import PolicyBook, PolicyLoader, PolicySet, PolicySource
@@ -95,6 +96,8 @@ class Row(Frozen):
     actor: str = Field(pattern=r"^(person|agent|service|system):.+$")
     roles: tuple[str, ...] = ()
     on_behalf_of: str | None = None
+    via: str | None = None
+    scopes: tuple[Code, ...] | None = None
     plan: PlanRow | None = None
     view: ViewRow | None = None
     context: ContextRow = ContextRow()
@@ -110,6 +113,8 @@ class ProjectRow(Frozen):
 
     people: dict[str, Person] = {}
     agents: dict[str, Agent] = {}
+    services: dict[str, Service] = {}
+    roles: dict[str, Role] | None = None
     protected: tuple[TargetPattern, ...] = ()
     windows: tuple[Window, ...] = ()
     isolated: bool = False
@@ -225,7 +230,14 @@ def _check_table(table: Table, faults: Faults, name: str) -> None:
 
 def _decide(judge: Judge, row: Row) -> Decision:
     kind, _, name = row.actor.partition(":")
-    actor = Actor(kind=_KINDS[kind], name=name, roles=row.roles, on_behalf_of=row.on_behalf_of)
+    actor = Actor(
+        kind=_KINDS[kind],
+        name=name,
+        roles=row.roles,
+        on_behalf_of=row.on_behalf_of,
+        via=row.via,
+        scopes=row.scopes,
+    )
     now = datetime.fromisoformat(row.context.at).astimezone(UTC)
     if row.view is not None:
         return judge.decide_view(actor, row.view.name, row.view.discloses, now)

@@ -26,6 +26,7 @@ from interlock.engine.audit.verify import read_witness, verify
 from interlock.engine.backup import write_backup
 from interlock.engine.inspection import finding, inspect_policies, inspect_project, inspect_state
 from interlock.engine.planner import validate
+from interlock.engine.policy.codes import CODES
 from interlock.engine.policy.explain import explain
 from interlock.engine.policy.load import PolicySet, read_layers
 from interlock.engine.policy.tables import TableReport, read_table_file, run_tables, table_files
@@ -60,6 +61,15 @@ RANGE_BYTES_MAX = 1024 * 1024
 
 
 Method = Callable[[Call], Awaitable[JsonObject]]
+
+CODE_OF_METHOD = {
+    "policy_check": "view:policy",
+    "policy_test": "view:policy",
+    "policy_explain": "view:policy",
+    "check": "view:check",
+    "audit_verify": "audit:verify",
+}
+"""What is neither an ask nor a view, and the code that somebody who is kept to codes needs for it."""
 
 
 class Methods:
@@ -104,6 +114,8 @@ class Methods:
         if name not in self._by_name:
             msg = f"there is no method {name[:100]!r}"
             raise NotFound(msg, code="method.unknown", details={"known": sorted(self._by_name)})
+        if name in CODE_OF_METHOD:
+            self._on.judge.require_code(call.actor, CODE_OF_METHOD[name])
         return await self._by_name[name](call)
 
     async def hello(self, call: Call) -> JsonObject:
@@ -181,7 +193,10 @@ class Methods:
     async def wait(self, call: Call) -> JsonObject:
         """Stay on the line until a Run comes to rest."""
         params: RunParams = validate(RunParams, call.params, "wait")
-        return await self._outcome(call, await self._on.store.by_number(params.run), params)
+        run = await self._on.store.by_number(params.run)
+        if run.actor.id != call.actor.id:
+            self._on.judge.require_code(call.actor, "view:run")
+        return await self._outcome(call, run, params)
 
     async def watch(self, call: Call) -> JsonObject:
         """Look at many Runs over this one connection, until the caller closes it: see `interfaces/local/watch.py`."""
@@ -457,7 +472,9 @@ class Methods:
     def _proposal(self, call: Call, proposal: Proposal) -> JsonObject:
         """A proposal as its asker may see it: an agent is shown nothing that discloses a secret."""
         shown = proposal_json(proposal)
-        hidden = proposal.plan.discloses == "secret" and call.actor.kind != "person"
+        hidden = (proposal.plan.discloses == "secret" and call.actor.kind != "person") or any(
+            reason.policy == CODES for reason in proposal.decision.reasons
+        )
         return {"proposal": blanked(shown) if hidden else shown}
 
     async def _pieces(self, number: int, *, follow: bool) -> AsyncIterator[str]:

@@ -146,7 +146,8 @@ class LocalServer:
         """Answer one request after another; returns why the door hung up, if it was not the client who did."""
         try:
             with self._places.taken(peer.uid):
-                while line := await self._read(peer, reader):
+                read = partial(read_line, reader) if self._is_known(peer) else partial(self._read_token, peer, reader)
+                while line := await read():
                     await self._request(line, peer, reader, writer)
         except (Denied, Transient) as error:
             return error
@@ -197,16 +198,20 @@ class LocalServer:
             )
             await _send(writer, {"id": identifier, "error": told.to_json()})
 
-    async def _read(self, peer: PeerCredentials, reader: asyncio.StreamReader) -> bytes:
-        """The next request. Raises Denied when nobody asks, who presents no token either, before it is looked at."""
+    def _is_known(self, peer: PeerCredentials) -> bool:
         try:
             self._account(peer)
         except Denied:
-            line = await read_line(reader, idle_seconds=STRANGER_SECONDS_MAX)
-            if line and not _presents_token(line):
-                raise
-            return line
-        return await read_line(reader)
+            return False
+        return True
+
+    async def _read_token(self, peer: PeerCredentials, reader: asyncio.StreamReader) -> bytes:
+        """The next request of an account that is nobody here; raises Denied before it is looked at, if it presents no
+        token."""
+        line = await read_line(reader, idle_seconds=STRANGER_SECONDS_MAX)
+        if line and not _presents_token(line):
+            self._account(peer)
+        return line
 
     async def _actor(self, peer: PeerCredentials, frame: JsonMapping) -> Actor:
         """Who asks: the bearer where a token is presented, whoever he is to this machine; else the account."""
