@@ -63,6 +63,9 @@ def restore_external(dump: IO[bytes], address: Mapping[str, str]) -> None:
         except BaseException:
             running.kill()  # at the end of its input it would commit what came so far
             writing.kill()
+            if running.stdin is not None:
+                with suppress(BrokenPipeError):  # what was not handed over yet is not wanted any more
+                    running.stdin.close()
             raise
         _require_success(running, "psql", unrun)
 
