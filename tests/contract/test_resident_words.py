@@ -43,10 +43,6 @@ def test_every_code_and_text_is_one_that_interlock_says(said: frozenset[str]) ->
     heads = {text.partition(": ")[0] for text in said}
     assert CODES.keys() - said == set()
     assert set(TEXTS) - said - heads == set()
-    assert not [
-        text for text in TEXTS for other in TEXTS if text != other and other.startswith((f"{text} ", f"{text}:"))
-    ]
-    assert len(CODES) >= CODES_MIN
 
 
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
@@ -60,6 +56,7 @@ def test_the_commonest_are_translated_and_keep_their_names_and_numbers(language:
     for text in TEXTS:
         assert text_in_words(text) == catalog[text]
         assert text_in_words(f"{text}: file:/srv/x") == f"{catalog[text]}: file:/srv/x"
+        assert text_in_words(f"{text}; our own") == f"{catalog[text]}; our own"
 
 
 def test_in_english_nothing_is_added() -> None:

@@ -296,6 +296,7 @@ def test_the_evidence_verifies_and_is_exported_for_others(shop: Any) -> None:
     (shop.folder / "checkpoint.txt").write_text(checkpoint)
     assert shop.json("audit", "verify", "--since", "checkpoint.txt")["status"] == "intact"
     exported = shop.json("audit", "export", "evidence.tar.gz")["data"]
+    assert shop.json("audit", "verify", "evidence.tar.gz")["status"] == "intact"
     archive = shop.folder / "evidence.tar.gz"
     assert archive.stat().st_size == exported["bytes"]
     assert archive.stat().st_mode & 0o777 == 0o600

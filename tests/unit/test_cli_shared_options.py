@@ -17,6 +17,10 @@ from interlock.interfaces.cli.app import _with_verb
         ("--project=X -o json audit verify --since F", "audit verify --project=X -o json --since F"),
         ("exec --project X -- uptime", "exec --project X -- uptime"),
         ("--help", "--help"),
+        ("help", "--help"),
+        ("help exec", "exec --help"),
+        ("-h exec", "exec --help"),
+        ("--help audit verify", "audit verify --help"),
         ("--project", "status --project"),
     ],
 )

@@ -92,6 +92,7 @@ TEXTS: tuple[str, ...] = (
     "the world changed since the plan was made",
     "ask a person",
     "check the path",
+    "check the path; there is no shell here, which would expand it",
     "do not ask again; tell the person you work for that this waits for an approval",
     "name the secret to a person; never ask for its value",
     "tell the person you work for what you would have done",
@@ -111,8 +112,7 @@ TEXTS: tuple[str, ...] = (
     "it did not happen: do it again",
     "it did happen: go on behind it",
 )
-"""Reasons of the built-in policies and of Runs, and advice: said as they are, perhaps followed by details. None is the
-beginning of another."""
+"""Reasons of the built-in policies and of Runs, and advice: said as they are, perhaps followed by details."""
 
 
 def error_in_words(code: str | None, message: str) -> str:
@@ -128,5 +128,9 @@ def text_in_words(text: str) -> str:
     """A reason or an advice; one that is not known here, of a project's own policy say, stays as it is."""
     if is_english():
         return text
-    known = next((known for known in TEXTS if text == known or text.startswith((f"{known}: ", f"{known} "))), None)
-    return text if known is None else translated(known) + text.removeprefix(known)
+    heads = (known for known in TEXTS if text == known or text.startswith((f"{known}: ", f"{known} ", f"{known}; ")))
+    known = max(heads, key=len, default=None)
+    if known is None:
+        return text
+    rest = text.removeprefix(known)
+    return translated(known) + (f"; {text_in_words(rest[2:])}" if rest.startswith("; ") else rest)

@@ -104,8 +104,11 @@ def _kind_in_words(kind: str) -> str:
 
 
 def _write_faults(error: dict[str, object]) -> None:
-    """The further faults of a file that has more than one."""
+    """The further faults of a file that has more than one, or the end of a log."""
     details = error.get("details")
+    log = details.get("log") if isinstance(details, dict) else None
+    for line in log if isinstance(log, list) else []:
+        write_note(f"  {line}", folded=False)
     faults = details.get("faults") if isinstance(details, dict) else None
     for fault in faults[1:] if isinstance(faults, list) else []:
         if isinstance(fault, dict):

@@ -144,6 +144,8 @@ def _with_verb(words: list[str]) -> list[str]:
 
     The options that all verbs share may stand before the verb as well: they are put behind it, where they are read.
     """
+    if words[:1] == ["help"] or (len(words) > 1 and words[0] in {"-h", "--help"}):
+        words = [*words[1:], "--help"]  # `help exec`, `--help exec` and `exec --help` are one question
     end = 0
     while end < len(words) and words[end].partition("=")[0] in _SHARED:
         end += 1 if "=" in words[end] else 2
@@ -167,7 +169,8 @@ def _misused(error: typer.TyperException, words: list[str]) -> int:
     """Wrong words are answered like every other error, in the format that was asked for."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "interlock"
-    invalid: InterlockError = Invalid(error.format_message(), code="usage", fix=f"{path} --help")
+    message = error.format_message().replace("Value error, ", "")
+    invalid: InterlockError = Invalid(message, code="usage", fix=f"{path} --help")
     output = next((form for form in _FORMATS if _asked_for(form, words)), "table")
     answer = answer_of_error(invalid)
     write_answer(answer, "json" if output == "json" else "yaml" if output == "yaml" else "table", colour=False)

@@ -58,7 +58,8 @@ def show_decision(screen: Screen, decision: Record, missing: list[Record]) -> No
     }
     screen.fields([(say("policy"), styled(outcome, words.get(outcome, outcome)))], indent=2)
     told = [reason for reason in decision.records("reasons") if reason.text("effect") != "permit"]
-    for reason in told or decision.records("reasons")[:1]:
+    # Of several that permit it, the one that asks for least: a read is not permitted because secrets may be read too.
+    for reason in told or decision.records("reasons")[-1:]:
         screen.line(text_in_words(reason.text("reason")), Text(f"  {reason.text('policy')}", style="dim"), indent=4)
 
 

@@ -94,8 +94,9 @@ def start(locations: Locations, settings: Settings) -> Resident:
         fix += f"; if it hangs: kill {holder.pid}" if holder is not None else ""
         raise Transient(msg, code="resident.slow", fix=fix)
     tail = _log_tail(locations, said_before)
-    msg = "the resident process did not start" + (f"; it said:\n{tail}" if tail else "")
-    raise Permanent(msg, code="resident.failed", fix=f"interlock serve; its log is {locations.log_file}")
+    msg = "the resident process did not start" + (f": {tail[-1].strip()}" if tail else "")
+    fix = f"interlock serve; its log is {locations.log_file}"
+    raise Permanent(msg, code="resident.failed", fix=fix, details={"log": tail})
 
 
 def _start_once(locations: Locations, settings: Settings, patience: Patience) -> Resident | int | None:
@@ -227,7 +228,7 @@ def _raise_failure(word: bytes) -> None:
             raise error
 
 
-def _log_tail(locations: Locations, said_before: int) -> str:
+def _log_tail(locations: Locations, said_before: int) -> list[str]:
     """What the log says since the start; the whole of it where it was put away in between."""
     try:
         size = locations.log_file.stat().st_size
@@ -235,5 +236,5 @@ def _log_tail(locations: Locations, said_before: int) -> str:
             log.seek(max(said_before if said_before <= size else 0, size - _LOG_TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
-        return ""
-    return "\n".join("  " + line for line in lines[-_LOG_TAIL_LINES:])
+        return []
+    return [line for line in lines if line.strip()][-_LOG_TAIL_LINES:]

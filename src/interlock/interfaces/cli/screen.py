@@ -115,7 +115,7 @@ class Screen:
         grid.add_column(overflow="fold")
         for name, value in shown:
             grid.add_row(name, _clean(value))
-        self._console.print(Padding(grid, (0, 0, 0, indent), expand=False))
+        self._print_grid(grid, indent)
 
     def rows(self, columns: Sequence[str], rows: Iterable[Sequence[Text | str]], *, indent: int = 0) -> None:
         """A table whose last column folds; where there is no room each row takes two lines."""
@@ -132,7 +132,7 @@ class Screen:
             grid.add_row(*(Text(column, style="dim") for column in columns))
         for row in cells:
             grid.add_row(*row)
-        self._console.print(Padding(grid, (0, 0, 0, indent), expand=False))
+        self._print_grid(grid, indent)
 
     def block(self, text: str, *, indent: int = 2) -> None:
         """Text as it is, line by line and further in than anything that is ours; a unified diff in its colours."""
@@ -149,6 +149,17 @@ class Screen:
         """What all columns but the last take; nothing that somebody wrote may leave no room for that one."""
         widths = [max(cell.cell_len for cell in column) + 2 for column in zip(*cells, strict=True)]
         return sum(widths[:-1])
+
+    def _print_grid(self, grid: Table, indent: int) -> None:
+        """A grid fills its last column with blanks, which nobody wants in a file or a diff."""
+        padded = Padding(grid, (0, 0, 0, indent), expand=False)
+        if self._console.is_terminal:
+            self._console.print(padded)
+            return
+        with self._console.capture() as captured:
+            self._console.print(padded)
+        for line in captured.get().splitlines():
+            self._console.file.write(line.rstrip() + "\n")
 
     def _print_hanging(self, text: Text, indent: int) -> None:
         room = max(1, self.width - indent)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from interlock.core.errors import Invalid
 from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.arguments import read_arguments
 from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask
@@ -17,6 +19,9 @@ from interlock.interfaces.messages import say
 
 app = typer.Typer()
 
+ADOPTED_NAME = re.compile(r"[a-z][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)+")
+"""What the action interlock.adopt takes as a name."""
+
 Reason = Annotated[
     str | None, typer.Option(metavar="TEXT", help=say("why, for those who approve and those who read the log"))
 ]
@@ -24,7 +29,7 @@ Key = Annotated[
     str | None, typer.Option(metavar="KEY", help=say("ask only once: the same key and ask is the same Run"))
 ]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help=say("end it after so many seconds"))
+    float | None, typer.Option("--timeout", metavar="SECONDS", min=0.1, help=say("end it after so many seconds"))
 ]
 Confirm = Annotated[
     str | None,
@@ -175,7 +180,7 @@ def freeze(
     *,
     reason: Annotated[str, typer.Option(help=say("why; those who are stopped will read it"))],
     pattern: Annotated[str, typer.Argument(help=say("KIND:PATTERN, or * for everything"))] = "*",
-    minutes: Annotated[int | None, typer.Option(min=1, help=say("lifted by itself after so long"))] = None,
+    minutes: Annotated[int | None, typer.Option(metavar="N", min=1, help=say("lifted by itself after so long"))] = None,
     confirm: Confirm = None,
 ) -> Answer:
     """`interlock.freeze`."""
@@ -207,7 +212,7 @@ def pause_agents(
     *,
     reason: Annotated[str, typer.Option(help=say("why; those who are stopped will read it"))],
     name: Annotated[str, typer.Argument(help=say("one agent, or * for all"))] = "*",
-    minutes: Annotated[int | None, typer.Option(min=1, help=say("lifted by itself after so long"))] = None,
+    minutes: Annotated[int | None, typer.Option(metavar="N", min=1, help=say("lifted by itself after so long"))] = None,
     confirm: Confirm = None,
 ) -> Answer:
     """`interlock.pause_agents`."""
@@ -254,6 +259,11 @@ def adopt(
     """`interlock.adopt`."""
     words = ["adopt", str(path), *_words(name=name, summary=summary, argument=argument, example=example)]
     words += [*_words(repeatable=repeatable, **{"reads-only": reads_only, "reason": reason}), CONFIRM_HERE]
+    if not ADOPTED_NAME.fullmatch(name):
+        msg = f"{name!r} is no name for a script: words of small letters and digits, two at least, parted by dots"
+        raise Invalid(
+            msg, code="usage", fix=f"--name script.{name}" if ADOPTED_NAME.fullmatch(f"script.{name}") else None
+        )
     arguments = dict(item.partition("=")[::2] for item in argument or [])
     args: dict[str, object] = {"path": str(path.absolute()), "name": name, "summary": summary}
     args |= {"arguments": arguments, "examples": example or [], "reads_only": reads_only, "repeatable": repeatable}

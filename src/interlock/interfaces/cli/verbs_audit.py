@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -84,10 +85,24 @@ def show(caller: Caller, run: MaybeRun = None) -> Answer:
     group="audit",
     summary=say("Recompute every chain, the tree and every checkpoint."),
     more=say("Exit code 0: intact. 1: tampered with, and it says where. Anything else: it could not be checked."),
-    examples=("interlock audit verify", "interlock audit verify --since checkpoint.txt"),
+    examples=(
+        "interlock audit verify",
+        "interlock audit verify --since checkpoint.txt",
+        "interlock audit verify evidence.tar.gz --since checkpoint.txt",
+    ),
 )
-def verify(caller: Caller, *, since: Since = None) -> Answer:
-    """Of the whole log."""
+def verify(
+    caller: Caller,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help=say("an export; without it the log itself")),
+    ] = None,
+    *,
+    since: Since = None,
+) -> Answer:
+    """Of the whole log, or of an export from anywhere."""
+    if file is not None:
+        return _verify_export(file, since)
     params: dict[str, object] = {"since": _read_since(since)} if since is not None else {}
     try:
         found = caller.call("audit_verify", params, timeout_seconds=None, patience=say("verifying the log"))
@@ -104,6 +119,26 @@ def verify(caller: Caller, *, since: Since = None) -> Answer:
         show_verification(screen, found, intact=intact)
 
     return Answer(status=status, data=dict(found.data), exit_code=0 if intact else FAILED, show=draw)
+
+
+def _verify_export(file: Path, since: Path | None) -> Answer:
+    """What the stand-alone verifier of this installation says; neither a project nor a resident process is needed."""
+    from interlock.engine.audit import verify_bundle
+
+    if not file.exists():
+        msg = f"there is no file {file}"
+        raise NotFound(msg, code="file.missing")
+    said = StringIO()
+    with redirect_stdout(said):
+        code = verify_bundle.main([str(file), *(["--since", str(since)] if since is not None else [])])
+    status = {verify_bundle.INTACT: "intact", verify_bundle.TAMPERED: "tampered"}.get(code, "unchecked")
+    text = said.getvalue()
+    return Answer(
+        status=status,
+        data={"file": str(file), "intact": code == verify_bundle.INTACT, "report": text.splitlines()},
+        exit_code=code,
+        show=lambda screen: screen.raw(text.removesuffix("\n")),
+    )
 
 
 @verb(

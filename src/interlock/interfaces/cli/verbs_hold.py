@@ -49,7 +49,7 @@ def hold(
     *,
     reason: Reason = None,
     confirm: Confirm = None,
-    minutes: Annotated[int, typer.Option(min=1, max=1440, help=say("at most so long"))] = 1440,
+    minutes: Annotated[int, typer.Option(metavar="N", min=1, max=1440, help=say("at most so long"))] = 1440,
 ) -> Answer:
     """The exit code is the command's own when the hold went well."""
     if not argv:

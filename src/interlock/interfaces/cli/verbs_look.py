@@ -87,7 +87,7 @@ def log(
     ] = None,
     actor: Annotated[str | None, typer.Option(metavar="KIND:NAME", help=say("only asked by this actor"))] = None,
     before: Annotated[int | None, typer.Option(metavar="N", min=1, help=say("older than this Run"))] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help=say("at most so many"))] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=500, help=say("at most so many"))] = 20,
 ) -> Answer:
     """A page of the log."""
     if state is not None and state not in {*STATE_CODES, "open"}:
