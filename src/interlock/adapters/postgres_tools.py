@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO
 
 from interlock.adapters.postgres_binaries import find_binaries
