@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import cedarpy
+from pydantic_core import to_json
 
 from interlock.core.errors import Invalid
 from interlock.core.model import JsonObject
@@ -76,7 +77,9 @@ class CedarHandle:
         Cedar skips a policy whose evaluation fails, a forbid as well; the caller must refuse when there are errors.
         """
         try:
-            results = cedarpy.is_authorized_batch(list(requests), self._policies, json.dumps(entities), self._schema)
+            # Given as values, both would be written by json.dumps, at several times the cost.
+            told = [{**request, "context": to_json(request["context"]).decode()} for request in requests]
+            results = cedarpy.is_authorized_batch(told, self._policies, to_json(entities).decode(), self._schema)
             answers = tuple(_answer(result) for result in results)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
@@ -89,7 +92,7 @@ class CedarHandle:
 
 def _answer(result: cedarpy.AuthzResult) -> PolicyAnswer:
     diagnostics = result.diagnostics
-    errors = tuple(str(error)[:ERROR_CHARACTERS_MAX] for error in diagnostics.errors)
+    errors = tuple([str(error)[:ERROR_CHARACTERS_MAX] for error in diagnostics.errors])
     named = diagnostics.id_annotations_by_reason
     decision = result.decision
     if decision is cedarpy.Decision.NoDecision and not errors:

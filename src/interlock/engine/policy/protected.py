@@ -60,8 +60,11 @@ class Patterns:
                 self._names.setdefault(key, []).append(_Names(text=text, kind=_regex(kind), name=_regex(rest)))
         # The same few targets are asked about again and again.
         self._remembered = lru_cache(maxsize=REMEMBERED_MAX)(self._match)
+        # By kind, whatever would cover a name of that kind; patterns for every kind take part in each.
+        anywhere = self._names.get(None, [])
         self._any_name = {
-            kind: re.compile("|".join(pattern.name.pattern for pattern in found)) for kind, found in self._names.items()
+            kind: re.compile("|".join({each.name.pattern: None for each in (*found, *anywhere)}))
+            for kind, found in self._names.items()
         }
 
     def __bool__(self) -> bool:
@@ -78,18 +81,19 @@ class Patterns:
 
     def _match(self, target: Target, recursive: bool, above: bool) -> str | None:  # noqa: FBT001 - for the cache
         for kind, name in _names(target):
-            found = self._match_name(kind, kind, name) or self._match_name(None, kind, name)
+            found = self._match_name(kind, name)
             if found is None and name.startswith("/"):
                 found = self._match_path(kind, name, recursive=recursive, above=above)
             if found is not None:
                 return found
         return None
 
-    def _match_name(self, key: str | None, kind: str, name: str) -> str | None:
-        known = self._any_name.get(key)
+    def _match_name(self, kind: str, name: str) -> str | None:
+        known = self._any_name.get(kind) or self._any_name.get(None)
         if known is None or not known.match(name):
             return None
-        return next((each.text for each in self._names[key] if each.kind.match(kind) and each.name.match(name)), None)
+        likely = (*self._names.get(kind, ()), *self._names.get(None, ()))
+        return next((each.text for each in likely if each.kind.match(kind) and each.name.match(name)), None)
 
     def _match_path(self, kind: str, name: str, *, recursive: bool, above: bool) -> str | None:
         path = _components(name)
@@ -124,7 +128,12 @@ def with_undo(step: Step) -> Iterator[Step]:
 
 def is_recursive(step: Step) -> bool:
     """Whether a step may change everything beneath its targets: by its own word, or because nobody knows."""
-    return step.opaque or any(operation.endswith("recursive") for operation in step.operations)
+    if step.opaque:
+        return True
+    for operation in step.operations:  # noqa: SIM110 - every decision comes by here, and `any` takes thrice as long
+        if operation.endswith("recursive"):
+            return True
+    return False
 
 
 def resolve_paths(patterns: Iterable[str], realpath: Callable[[str], str]) -> tuple[str, ...]:
@@ -236,7 +245,7 @@ def _names(target: Target) -> Iterator[tuple[str, str]]:
     for name in {target.id, *target.names}:
         folded = _fold(name)
         yield target.kind, folded
-        if _KIND_IN_NAME.match(folded) and not folded.startswith("/"):
+        if ":" in folded and _KIND_IN_NAME.match(folded):
             kind, _, rest = folded.partition(":")
             yield kind, rest
         if target.kind == "container" and folded.startswith("/"):
@@ -244,7 +253,8 @@ def _names(target: Target) -> Iterator[tuple[str, str]]:
             yield target.kind, folded[1:]
         if target.kind == "unit":
             stem = folded.rpartition(".")[0] or folded
-            yield target.kind, stem
+            if stem != folded:
+                yield target.kind, stem
             if "@" in stem:
                 yield target.kind, stem.partition("@")[0]
 

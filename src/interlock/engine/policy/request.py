@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import cast
 
 from pydantic import JsonValue
 
@@ -12,8 +13,6 @@ from interlock.core.actor import Actor
 from interlock.core.model import JsonObject
 from interlock.core.plan import DISCLOSURES, RISKS, Discloses, Plan, Step, Target
 from interlock.core.project import Project
-from interlock.core.role import code_of_action, code_of_view, covering
-from interlock.engine.policy.codes import Bounds, bounds_of
 from interlock.engine.policy.facts import ProjectFacts
 from interlock.engine.policy.protected import is_recursive, with_undo
 from interlock.engine.policy.target_classes import classes_of
@@ -63,14 +62,13 @@ def plan_request(
     """The request (`granted` is False) and its entities: principal first, then plan. Lists are sorted, so that equal
     inputs give equal text."""
     window = facts.calendar.at(context.now)
-    bounds = bounds_of(actor, facts.project)
-    principal, principal_entity = _principal(actor, facts.project, bounds)
+    principal, principal_entity = _principal(actor, facts.project)
     resource: JsonObject = {"type": "Plan", "id": context.digest}
     request: JsonObject = {
         "principal": principal,
         "action": {"type": "Action", "id": plan.action},
         "resource": resource,
-        "context": _with_code(_circumstances(context, window), bounds, code_of_action(plan.action)),
+        "context": _circumstances(context, window),
     }
     return request, (principal_entity, {"uid": resource, "attrs": _plan_attributes(plan, facts), "parents": []})
 
@@ -79,14 +77,13 @@ def view_request(
     actor: Actor, name: str, discloses: Discloses, now: datetime, project: Project
 ) -> tuple[JsonObject, tuple[JsonObject, JsonObject]]:
     """The request to read one of Interlock's own tables, and its entities."""
-    bounds = bounds_of(actor, project)
-    principal, principal_entity = _principal(actor, project, bounds)
+    principal, principal_entity = _principal(actor, project)
     resource: JsonObject = {"type": "View", "id": name}
     request: JsonObject = {
         "principal": principal,
         "action": {"type": "Action", "id": "view"},
         "resource": resource,
-        "context": _with_code(_moment(now), bounds, code_of_view(name)),
+        "context": _moment(now),
     }
     return request, (
         principal_entity,
@@ -118,12 +115,11 @@ def touches_own(plan: Plan, facts: ProjectFacts) -> tuple[str, ...]:
     )
 
 
-def _principal(actor: Actor, project: Project, bounds: Bounds) -> tuple[JsonObject, JsonObject]:
+def _principal(actor: Actor, project: Project) -> tuple[JsonObject, JsonObject]:
     agent = project.agents.get(actor.name) if actor.kind == "agent" else None
     uid: JsonObject = {"type": PRINCIPALS[actor.kind], "id": actor.name}
     attributes: JsonObject = {
         "kind": actor.kind,
-        "id": actor.id,
         "name": actor.name,
         "roles": _sorted(actor.roles),
         "autonomy": agent.autonomy if agent else "ask",
@@ -131,17 +127,7 @@ def _principal(actor: Actor, project: Project, bounds: Bounds) -> tuple[JsonObje
     }
     if actor.on_behalf_of is not None:
         attributes["on_behalf_of"] = actor.on_behalf_of
-    if actor.via is not None:
-        attributes["via"] = actor.via
-    for bound, codes in bounds.items():
-        attributes[bound] = [*codes]
-    roles: list[JsonValue] = [{"type": "Role", "id": role} for role in actor.roles]
-    return uid, {"uid": uid, "attrs": attributes, "parents": roles}
-
-
-def _with_code(context: JsonObject, bounds: Bounds, code: str) -> JsonObject:
-    """Whoever is bound by codes is asked for one; to all others it would only cost time."""
-    return {**context, "code": [*covering(code)]} if bounds else context
+    return uid, {"uid": uid, "attrs": attributes, "parents": []}
 
 
 def is_declared(name: str, people: Mapping[str, object]) -> bool:
@@ -200,28 +186,35 @@ def _plan_attributes(plan: Plan, facts: ProjectFacts) -> JsonObject:
 
 def _add_step(summary: _Summary, step: Step) -> None:
     changes = step.changes or step.opaque
-    summary.risk_level = max(summary.risk_level, _RISK_LEVELS[step.risk])
-    summary.disclosure_level = max(summary.disclosure_level, _DISCLOSURE_LEVELS[step.discloses])
-    summary.changes = summary.changes or changes
-    summary.opaque = summary.opaque or step.opaque
-    summary.undoable = summary.undoable and (step.undo is not None or not changes)
+    risk_level, disclosure_level = _RISK_LEVELS[step.risk], _DISCLOSURE_LEVELS[step.discloses]
+    summary.risk_level = max(summary.risk_level, risk_level)
+    summary.disclosure_level = max(summary.disclosure_level, disclosure_level)
+    if changes:
+        summary.changes = True
+        summary.undoable = summary.undoable and step.undo is not None
 
 
 def _add_reach(summary: _Summary, whole: Step, facts: ProjectFacts) -> None:
     """What a step, or what would take it back, touches of that which is nobody's to touch."""
-    for step in with_undo(whole):
-        summary.opaque = summary.opaque or step.opaque
-        changes = step.changes or step.opaque
+    following: Step | None = whole
+    while following is not None:
+        step, following = following, following.undo
+        if step.opaque:
+            summary.opaque = True
         recursive = is_recursive(step)
         for target in step.targets:
             # Most targets are of no interest to anybody, and one look says so.
-            if facts.watched.match(target, recursive=recursive) is None:
-                continue
-            summary.own = summary.own or _is_own(step, target, facts)
-            if changes and not summary.protected:
-                summary.protected = facts.protected.match(target, recursive=recursive) is not None
-            if changes and step is whole:
-                summary.classes.update(classes_of(target))
+            if facts.watched.match(target, recursive=recursive) is not None:
+                _add_watched(summary, whole, step, target, facts)
+
+
+def _add_watched(summary: _Summary, whole: Step, step: Step, target: Target, facts: ProjectFacts) -> None:
+    changes = step.changes or step.opaque
+    summary.own = summary.own or _is_own(step, target, facts)
+    if changes and not summary.protected:
+        summary.protected = facts.protected.match(target, recursive=is_recursive(step)) is not None
+    if changes and step is whole:
+        summary.classes.update(classes_of(target))
 
 
 def _is_own(step: Step, target: Target, facts: ProjectFacts) -> bool:
@@ -232,4 +225,4 @@ def _is_own(step: Step, target: Target, facts: ProjectFacts) -> bool:
 
 
 def _sorted(texts: Iterable[str]) -> list[JsonValue]:
-    return [*sorted(texts)]
+    return cast("list[JsonValue]", sorted(texts))
