@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from interlock.core.actor import Actor
 from interlock.core.approval import Approval, missing
@@ -12,8 +13,6 @@ from interlock.core.decision import Decision, Outcome, Reason, Requirement
 from interlock.core.model import JsonObject
 from interlock.core.plan import Discloses, Plan
 from interlock.core.ports import PolicyAnswer
-from interlock.core.role import code_of_view
-from interlock.engine.policy.codes import bounds_of, lacking, require_code
 from interlock.engine.policy.instead import detail_of, instead_of
 from interlock.engine.policy.lint import Rule
 from interlock.engine.policy.load import Alarm, PolicyBook, PolicySet
@@ -21,6 +20,8 @@ from interlock.engine.policy.request import DecisionContext, is_declared, plan_r
 
 DEFAULT_DENY = Reason(policy="default-deny", reason="no policy permits this", effect="forbid")
 POLICY_ERROR = "policy-error"
+
+GUESSES_MAX = 1024
 
 Entities = tuple[JsonObject, ...]
 
@@ -39,12 +40,50 @@ class Verdict:
     trouble: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What was given to the policy engine; empty while it was not even possible to say it."""
+class _Asked(NamedTuple):
+    """What was given to the policy engine."""
 
-    request: JsonObject = field(default_factory=dict)
-    entities: Entities = ()
+    request: JsonObject
+    entities: Entities
+
+
+_NOTHING = _Asked({}, ())
+"""While it was not even possible to say it."""
+
+
+class Guesses:
+    """Whether an ask will need the second question as well: a guess that saves time and decides nothing.
+
+    To ask both at once costs half a question more, and so does asking the second one late. Asks that look alike to the
+    policies share a guess, and it is given up when two of them in a row say otherwise: one odd ask among many, or two
+    sorts of asks that take turns, do not upset it.
+    """
+
+    def __init__(self) -> None:
+        self._guesses: dict[Hashable, bool] = {}
+        self._doubted: set[Hashable] = set()
+
+    def __len__(self) -> int:
+        """How many sorts are remembered."""
+        return len(self._guesses)
+
+    def is_likely(self, alike: Hashable) -> bool:
+        """Whether asks of this sort needed it lately."""
+        return self._guesses.get(alike, False)
+
+    def learn(self, alike: Hashable, *, needed: bool) -> None:
+        """Take note of an ask of this sort."""
+        guess = self._guesses.get(alike)
+        if guess == needed:
+            self._doubted.discard(alike)
+        elif guess is not None and alike not in self._doubted:
+            self._doubted.add(alike)
+        else:
+            if len(self._guesses) >= GUESSES_MAX:
+                self._guesses.clear()
+                self._doubted.clear()
+            self._guesses[alike] = needed
+            self._doubted.discard(alike)
 
 
 class Judge:
@@ -53,8 +92,7 @@ class Judge:
     def __init__(self, book: PolicyBook, alarm: Alarm) -> None:
         self.book = book
         self._alarm = alarm
-        # Whether the last ask of this kind met soft forbids only: a guess that saves time and decides nothing.
-        self._soft_before: dict[tuple[str, bool], bool] = {}
+        self._guesses = Guesses()
 
     def decide(
         self, actor: Actor, plan: Plan, context: DecisionContext, approvals: Sequence[Approval] = ()
@@ -65,14 +103,13 @@ class Judge:
         is still missing. Never raises: whatever goes wrong is a refusal, and the alarm is called.
         """
         policies = self.book.current
-        asked = _Asked()
+        asked = _NOTHING
         try:
             facts = policies.facts.current()
             asked = _Asked(*plan_request(actor, plan, context, facts))
-            alike = (actor.kind, plan.changes)
-            at_once = self._soft_before.get(alike, False)
-            verdict = judge(policies, asked.request, asked.entities, at_once=at_once)
-            self._soft_before[alike] = verdict.outcome == "needs_approval"
+            alike = _sort_of(actor, asked)
+            verdict = judge(policies, asked.request, asked.entities, at_once=self._guesses.is_likely(alike))
+            self._guesses.learn(alike, needed=verdict.outcome == "needs_approval")
             requirements: tuple[Requirement, ...] = ()
             if verdict.outcome == "needs_approval":
                 people = facts.project.people
@@ -100,7 +137,7 @@ class Judge:
         """Decide on reading one of Interlock's own tables. A view makes no Run, so that nothing can wait for an
         approval: what would need one is forbidden. Never raises."""
         policies = self.book.current
-        asked = _Asked()
+        asked = _NOTHING
         try:
             asked = _Asked(*view_request(actor, name, discloses, now, policies.facts.current().project))
             verdict = judge(policies, asked.request, asked.entities)
@@ -110,18 +147,7 @@ class Judge:
             return self._refuse_in_doubt(verdict.trouble, actor, f"view {name}", policies, asked)
         if verdict.outcome == "permit":
             return _decision("permit", verdict.permitting, policies, asked)
-        code = code_of_view(name)
-        return _decision(
-            "forbid", verdict.blocking, policies, asked, detail=lambda word: code if word == "code" else ""
-        )
-
-    def require_code(self, actor: Actor, code: str) -> None:
-        """For what is neither an ask nor a view. Raises Denied, naming the code, where the actor is kept to others."""
-        require_code(actor, self.book.current.facts.current().project, code)
-
-    def lacks_code(self, actor: Actor, code: str) -> bool:
-        """Whether the actor is kept to codes that do not cover this one."""
-        return bool(lacking(bounds_of(actor, self.book.current.facts.current().project), code))
+        return _decision("forbid", verdict.blocking, policies, asked)
 
     def _refuse_in_doubt(
         self, trouble: tuple[str, ...], actor: Actor, what: str, policies: PolicySet, asked: _Asked
@@ -164,8 +190,7 @@ def judge(policies: PolicySet, request: JsonObject, entities: Entities, *, at_on
     return Verdict("needs_approval", blocking=first.rules, permitting=second.rules)
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
+class _Checked(NamedTuple):
     """An answer with the rules it names, hard forbids first; `trouble` when it does not hold together."""
 
     allowed: bool
@@ -175,14 +200,26 @@ class _Checked:
 
 def _checked(policies: PolicySet, answer: PolicyAnswer) -> _Checked:
     known = policies.rules
-    trouble = answer.errors or tuple(f"unknown policy {name}" for name in answer.policies if name not in known)
+    trouble = answer.errors or tuple([f"unknown policy {name}" for name in answer.policies if name not in known])
     found = [known[name] for name in answer.policies if name in known]
-    found.sort(key=_is_soft)
+    if len(found) > 1:
+        found.sort(key=_is_soft)
     if answer.allowed and not found:
         trouble = (*trouble, "allowed by no policy")
-    if any((rule.effect == "permit") != answer.allowed for rule in found):
-        trouble = (*trouble, f"allowed is {answer.allowed}, and it names {', '.join(answer.policies)}")
+    for rule in found:
+        if (rule.effect == "permit") != answer.allowed:
+            trouble = (*trouble, f"allowed is {answer.allowed}, and it names {', '.join(answer.policies)}")
+            break
     return _Checked(answer.allowed, tuple(found), trouble)
+
+
+def _sort_of(actor: Actor, asked: _Asked) -> Hashable:
+    """What most policies look at; asks that are the same in it mostly meet the same ones."""
+    attributes = asked.entities[1]["attrs"]
+    if not isinstance(attributes, dict):
+        msg = "a plan without attributes"
+        raise TypeError(msg)
+    return actor.kind, attributes["risk_level"], attributes["protected"], str(attributes["operations"])
 
 
 def _is_soft(rule: Rule) -> bool:
@@ -222,7 +259,7 @@ def _decision(
     # Every part was made here and is of its type; validating all of it again would take as long as evaluating it.
     return Decision.model_construct(
         outcome=outcome,
-        reasons=tuple(_reason(rule, detail) for rule in rules) or (DEFAULT_DENY,),
+        reasons=tuple([_reason(rule, detail) for rule in rules]) or (DEFAULT_DENY,),
         requirements=requirements,
         request=asked.request,
         entities=asked.entities,
