@@ -13,6 +13,8 @@ from interlock.core.decision import Decision, Outcome, Reason, Requirement
 from interlock.core.model import JsonObject
 from interlock.core.plan import Discloses, Plan
 from interlock.core.ports import PolicyAnswer
+from interlock.core.role import code_of_view
+from interlock.engine.policy.codes import bounds_of, lacking, require_code
 from interlock.engine.policy.instead import detail_of, instead_of
 from interlock.engine.policy.lint import Rule
 from interlock.engine.policy.load import Alarm, PolicyBook, PolicySet
@@ -147,7 +149,18 @@ class Judge:
             return self._refuse_in_doubt(verdict.trouble, actor, f"view {name}", policies, asked)
         if verdict.outcome == "permit":
             return _decision("permit", verdict.permitting, policies, asked)
-        return _decision("forbid", verdict.blocking, policies, asked)
+        code = code_of_view(name)
+        return _decision(
+            "forbid", verdict.blocking, policies, asked, detail=lambda word: code if word == "code" else ""
+        )
+
+    def require_code(self, actor: Actor, code: str) -> None:
+        """For what is neither an ask nor a view. Raises Denied, naming the code, where the actor is kept to others."""
+        require_code(actor, self.book.current.facts.current().project, code)
+
+    def lacks_code(self, actor: Actor, code: str) -> bool:
+        """Whether the actor is kept to codes that do not cover this one."""
+        return bool(lacking(bounds_of(actor, self.book.current.facts.current().project), code))
 
     def _refuse_in_doubt(
         self, trouble: tuple[str, ...], actor: Actor, what: str, policies: PolicySet, asked: _Asked

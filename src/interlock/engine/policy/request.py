@@ -13,6 +13,8 @@ from interlock.core.actor import Actor
 from interlock.core.model import JsonObject
 from interlock.core.plan import DISCLOSURES, RISKS, Discloses, Plan, Step, Target
 from interlock.core.project import Project
+from interlock.core.role import code_of_action, code_of_view, covering
+from interlock.engine.policy.codes import Bounds, bounds_of
 from interlock.engine.policy.facts import ProjectFacts
 from interlock.engine.policy.protected import is_recursive, with_undo
 from interlock.engine.policy.target_classes import classes_of
@@ -62,13 +64,14 @@ def plan_request(
     """The request (`granted` is False) and its entities: principal first, then plan. Lists are sorted, so that equal
     inputs give equal text."""
     window = facts.calendar.at(context.now)
-    principal, principal_entity = _principal(actor, facts.project)
+    bounds = bounds_of(actor, facts.project)
+    principal, principal_entity = _principal(actor, facts.project, bounds)
     resource: JsonObject = {"type": "Plan", "id": context.digest}
     request: JsonObject = {
         "principal": principal,
         "action": {"type": "Action", "id": plan.action},
         "resource": resource,
-        "context": _circumstances(context, window),
+        "context": _with_code(_circumstances(context, window), bounds, code_of_action(plan.action)),
     }
     return request, (principal_entity, {"uid": resource, "attrs": _plan_attributes(plan, facts), "parents": []})
 
@@ -77,13 +80,14 @@ def view_request(
     actor: Actor, name: str, discloses: Discloses, now: datetime, project: Project
 ) -> tuple[JsonObject, tuple[JsonObject, JsonObject]]:
     """The request to read one of Interlock's own tables, and its entities."""
-    principal, principal_entity = _principal(actor, project)
+    bounds = bounds_of(actor, project)
+    principal, principal_entity = _principal(actor, project, bounds)
     resource: JsonObject = {"type": "View", "id": name}
     request: JsonObject = {
         "principal": principal,
         "action": {"type": "Action", "id": "view"},
         "resource": resource,
-        "context": _moment(now),
+        "context": _with_code(_moment(now), bounds, code_of_view(name)),
     }
     return request, (
         principal_entity,
@@ -115,11 +119,12 @@ def touches_own(plan: Plan, facts: ProjectFacts) -> tuple[str, ...]:
     )
 
 
-def _principal(actor: Actor, project: Project) -> tuple[JsonObject, JsonObject]:
+def _principal(actor: Actor, project: Project, bounds: Bounds) -> tuple[JsonObject, JsonObject]:
     agent = project.agents.get(actor.name) if actor.kind == "agent" else None
     uid: JsonObject = {"type": PRINCIPALS[actor.kind], "id": actor.name}
     attributes: JsonObject = {
         "kind": actor.kind,
+        "id": actor.id,
         "name": actor.name,
         "roles": _sorted(actor.roles),
         "autonomy": agent.autonomy if agent else "ask",
@@ -127,7 +132,17 @@ def _principal(actor: Actor, project: Project) -> tuple[JsonObject, JsonObject]:
     }
     if actor.on_behalf_of is not None:
         attributes["on_behalf_of"] = actor.on_behalf_of
-    return uid, {"uid": uid, "attrs": attributes, "parents": []}
+    if actor.via is not None:
+        attributes["via"] = actor.via
+    for bound, codes in bounds.items():
+        attributes[bound] = [*codes]
+    roles: list[JsonValue] = [{"type": "Role", "id": role} for role in actor.roles]
+    return uid, {"uid": uid, "attrs": attributes, "parents": roles}
+
+
+def _with_code(context: JsonObject, bounds: Bounds, code: str) -> JsonObject:
+    """Whoever is bound by codes is asked for one; to all others it would only cost time."""
+    return {**context, "code": [*covering(code)]} if bounds else context
 
 
 def is_declared(name: str, people: Mapping[str, object]) -> bool:
