@@ -83,7 +83,7 @@ def _resident(environment: dict[str, str], folder: Path) -> Iterator[None]:
     """The resident process, so that no client has to start it."""
     log = folder / "serve.log"
     with log.open("wb") as output:
-        serving = subprocess.Popen([*_program(), "serve"], env=environment, stdout=output, stderr=output)
+        serving = subprocess.Popen([*_program(), "serve", "--no-http"], env=environment, stdout=output, stderr=output)
     try:
         _wait_for(Path(environment["INTERLOCK_RUNTIME_FOLDER"]) / "door.sock", serving, log)
         yield

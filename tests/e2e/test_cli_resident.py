@@ -89,13 +89,13 @@ def test_stop_waits_until_it_is_gone_and_stopping_twice_is_no_error(shop: Any) -
 
 def test_a_second_one_in_the_foreground_gives_way(shop: Any) -> None:
     shop.run("status")
-    second = shop.json("serve", code=5)
+    second = shop.json("serve", "--no-http", code=5)
     assert second["data"]["error"]["code"] == "resident.running"
 
 
 def test_one_in_the_foreground_says_where_it_serves_and_stops_at_ctrl_c(shop: Any) -> None:
     shop.run("stop")
-    process = shop.start("serve")
+    process = shop.start("serve", "--no-http")
     assert process.stderr is not None
     _read_until(process.stderr, "interlock stop")
     assert shop.run("exec", "--", "uptime").returncode == 0

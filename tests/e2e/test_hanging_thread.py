@@ -26,7 +26,7 @@ def test_a_thread_that_hangs_does_not_keep_the_process_from_ending(postgres_endp
     with resident(postgres_endpoint, "permissive") as made:
         (made.folder / "hangs.py").write_text(HANGS)
         with (made.folder / "said").open("ab") as said:
-            command = [sys.executable, str(made.folder / "hangs.py"), "serve"]
+            command = [sys.executable, str(made.folder / "hangs.py"), "serve", "--no-http"]
             made.process = subprocess.Popen(command, env=made.environment, stdout=said, stderr=said)
         made.wait_until_ready()
         with RawLine(made.door) as line:

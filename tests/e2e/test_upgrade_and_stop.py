@@ -173,7 +173,12 @@ def test_of_two_started_at_once_one_serves_and_the_other_gives_way(postgres_endp
         assert made.ask("hello")["pid"] == made.pid
         assert made.write("a.txt", "one\n")["state"] == "succeeded"
         third = subprocess.run(
-            made.command("serve"), env=made.environment, capture_output=True, text=True, check=False, timeout=60
+            made.command("serve", "--no-http"),
+            env=made.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         assert third.returncode == CONFLICT
         assert "already" in third.stderr

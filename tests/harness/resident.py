@@ -59,6 +59,7 @@ class Resident:
     folder: Path
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = field(default=None)
+    serve_options: tuple[str, ...] = ("--no-http",)
 
     @property
     def door(self) -> Path:
@@ -90,7 +91,11 @@ class Resident:
         """`interlock serve`, without waiting for it."""
         with (self.folder / "said").open("ab") as said:
             return subprocess.Popen(
-                self.command("serve"), env=self.environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                self.command("serve", *self.serve_options),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
             )
 
     def start(self) -> Resident:

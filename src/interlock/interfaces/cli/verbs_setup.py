@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interlock.core.errors import Conflict, InterlockError, Permanent
+from interlock.core.errors import Conflict, InterlockError, Invalid, Permanent
 from interlock.interfaces.cli.answer import Answer, write_note
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.resident import attach
@@ -90,20 +91,23 @@ def init(
 @verb(
     app,
     "serve",
-    summary=say("Run the resident process in the foreground; other verbs start it by themselves."),
-    examples=("interlock serve", "interlock serve --project /etc/interlock"),
+    summary=say("Run the resident process in the foreground, with HTTP on 127.0.0.1:7410; other verbs start it alone."),
+    examples=("interlock serve", "interlock serve --listen 127.0.0.1:8080", "interlock serve --no-http"),
 )
 def serve(
     caller: Caller,
     *,
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help=say("where HTTP is served"))] = None,
+    no_http: Annotated[bool, typer.Option("--no-http", help=say("serve the socket alone"))] = False,
     background_child: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> Answer:
     """Until it is told to stop."""
-    from interlock.interfaces.cli.serving import Readiness, serve_until_stopped
+    from interlock.interfaces.cli.serving import HttpWish, Readiness, serve_until_stopped
 
+    wish = HttpWish(_address(listen), default=background_child is None, off=no_http)
     with Readiness(background_child) as readiness:
         try:
-            serve_until_stopped(caller.locations(), caller.settings, readiness)
+            serve_until_stopped(caller.locations(), caller.settings, readiness, wish)
         except InterlockError as error:
             readiness.failed(error)
             raise
@@ -166,6 +170,16 @@ def demo(
     from interlock.interfaces.cli.demo import run_demo
 
     return Answer(exit_code=run_demo(folder, colour=caller.colour))
+
+
+def _address(listen: str | None) -> str | None:
+    """Raises Invalid."""
+    from interlock.core.http import LISTEN_PATTERN
+
+    if listen is not None and not re.fullmatch(LISTEN_PATTERN, listen):
+        msg = f"{listen!r} is not HOST:PORT"
+        raise Invalid(msg, code="http.listen", fix="interlock serve --listen 127.0.0.1:7410")
+    return listen
 
 
 def _write_project(folder: Path, text: str, preset: Preset) -> None:

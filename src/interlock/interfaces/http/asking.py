@@ -1,0 +1,96 @@
+"""What a route needs of a request: who asks, and the resident process to ask on his behalf."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from interlock.core.model import JsonObject
+from interlock.interfaces.local.async_client import AsyncClient
+from interlock.interfaces.local.protocol import JsonMapping
+from interlock.interfaces.local.watching import Watcher
+
+
+@dataclass(frozen=True)
+class Resident:
+    """The ways from this process to the resident one.
+
+    Long answers have connections of their own, so that who reads slowly is in nobody's way but that of other such
+    readers. `probe` alone asks without a bearer, and only for `hello`.
+    """
+
+    client: AsyncClient
+    long: AsyncClient
+    watcher: Watcher
+    probe: AsyncClient
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who asks, and by whom it is answered. There is no asking without a token: this process itself asks nothing."""
+
+    token: str
+    acting_as: str | None
+    resident: Resident
+    path: str
+
+    async def call(self, method: str, params: JsonMapping | None = None) -> JsonMapping:
+        """Ask the resident process. Raises what it answers with."""
+        return await self.resident.client.call(method, params, token=self.token, acting_as=self.acting_as)
+
+    async def view(self, name: str, args: JsonMapping | None = None) -> JsonObject:
+        """Read a view."""
+        data: JsonObject = (await self.call("view", {"name": name, "args": args or {}}))["data"]  # type: ignore[assignment]
+        return data
+
+    async def texts(self, method: str, params: JsonMapping, field: str) -> AsyncGenerator[str, None]:
+        """A member of every progress frame of a long answer, as they come."""
+        frames = self.resident.long.stream(method, params, token=self.token, acting_as=self.acting_as)
+        async with aclosing(frames) as heard:
+            async for frame in heard:
+                if not frame.last and field in frame.data:
+                    yield str(frame.data[field])
+
+    @staticmethod
+    def now() -> float:
+        """Monotonic seconds."""
+        return asyncio.get_running_loop().time()
+
+    async def look(
+        self, run: int, *, after: int = 0, state: str | None = None, output: bool = True, wait_seconds: float = 0.0
+    ) -> JsonMapping:
+        """Look at a Run: see `Watcher.look`."""
+        return await self.resident.watcher.look(
+            run,
+            after=after,
+            state=state,
+            output=output,
+            token=self.token,
+            acting_as=self.acting_as,
+            wait_seconds=wait_seconds,
+        )
+
+
+def asking_of(
+    request: Request,
+    acting_as: Annotated[
+        str | None,
+        Header(
+            alias="Interlock-As",
+            max_length=64,
+            description="Act as this agent of yours, which may do less than you.",
+            examples=["claude"],
+        ),
+    ] = None,
+) -> Asking:
+    """The dependency of every route."""
+    token = request.scope["interlock.token"]
+    return Asking(str(token), acting_as, request.app.state.resident, request.url.path)
+
+
+Asker = Annotated[Asking, Depends(asking_of)]

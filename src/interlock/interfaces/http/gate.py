@@ -1,0 +1,259 @@
+"""What every request passes before it is understood: host, token, rate, size, time; and headers on every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers
+
+from interlock.core.errors import InterlockError, Invalid, Transient
+from interlock.core.http import HttpLimits
+from interlock.interfaces.http.problems import answer_problem, bug, missing_token
+
+log = structlog.get_logger()
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+TOKEN = re.compile(r"ilk_[a-z2-7]{12}_[A-Za-z0-9_-]{43,128}")
+OPEN_PATHS = frozenset({"/livez", "/readyz"})
+"""Answered without a token: they say up or not, and no more."""
+
+TOKENS_KEPT = 10_000
+WRITE_SECONDS_MAX = 60.0
+"""How long whoever reads an answer may not take the next piece of it."""
+
+DRAINED_BYTES_MAX = 8 * 1024 * 1024
+DRAIN_SECONDS_MAX = 2.0
+"""Of a body that is refused, so that its sender reads why instead of being cut off."""
+
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"server", b"interlock"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+PRIVATE: tuple[bytes, bytes] = (b"cache-control", b"no-store")
+
+
+class Rates:
+    """A bucket for each token, by its digest: whoever guesses at a token empties another bucket than its bearer."""
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._most = max(1.0, 2 * per_second)
+        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: bytes, now: float) -> None:
+        """One request. Raises Transient, with the seconds to wait, when the bucket is empty."""
+        left, filled_at = self._buckets.get(key, (self._most, now))
+        left = min(self._most, left + (now - filled_at) * self._per_second)
+        if left < 1:
+            seconds = max(1, round((1 - left) / self._per_second + 0.5))
+            msg = f"more than {self._per_second:g} requests a second came with this token"
+            details: dict[str, object] = {"retry_after_seconds": seconds}
+            raise Transient(msg, code="http.rate", fix="wait, and ask less often", details=details, effect_sent=False)
+        self._buckets[key] = (left - 1, now)
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > TOKENS_KEPT:
+            self._buckets.popitem(last=False)
+
+
+class Body:
+    """Hands on a request's body piece by piece, and refuses what is too much or too slow."""
+
+    def __init__(self, receive: Receive, limits: HttpLimits) -> None:
+        self._receive = receive
+        self._limits = limits
+        self._size = 0
+        self._deadline: float | None = None
+        self.ended = False
+        self.refused: Invalid | None = None
+
+    async def __call__(self) -> Message:
+        """The next message. Raises Invalid: `http.body_size`, `http.body_slow`."""
+        if self.ended:
+            return await self._receive()
+        loop = asyncio.get_running_loop()
+        self._deadline = self._deadline or loop.time() + self._limits.body_seconds_max
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            msg = f"the body took longer than {self._limits.body_seconds_max:g} s"
+            self.refused = Invalid(msg, code="http.body_slow", fix="send it at once")
+            raise self.refused from None
+        self._size += len(message.get("body", b""))
+        self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        if self._size > self._limits.body_bytes_max:
+            self.refused = too_large(self._limits)
+            raise self.refused
+        return message
+
+    async def drain(self) -> None:
+        """Throw away what still comes, for a moment."""
+        left = DRAINED_BYTES_MAX
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS_MAX):
+                while not self.ended and left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        except TimeoutError:
+            log.debug("http.body_left_behind")
+
+
+class Gate:
+    """The outermost part of the application.
+
+    Args:
+        app: What is behind it.
+        limits: Bounds.
+        hosts: Names by which clients may call, besides addresses and localhost.
+    """
+
+    def __init__(self, app: App, limits: HttpLimits, hosts: tuple[str, ...], *, secure: bool) -> None:
+        self._app = app
+        self._limits = limits
+        self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
+        self._rates = Rates(limits.requests_per_second)
+        self._headers = SECURITY_HEADERS
+        if secure:
+            self._headers += ((b"strict-transport-security", b"max-age=31536000"),)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; what is not HTTP is refused."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        answer = Answer(send, self._headers)
+        body = Body(receive, self._limits)
+        try:
+            self._admit(scope, body)
+            await self._serve(scope, body, answer)
+        except InterlockError as error:
+            await answer.problem(scope, error)
+        except Exception as error:
+            log.exception("http.bug", path=scope["path"])
+            if answer.started:
+                raise
+            await answer.problem(scope, bug(error))
+        if not body.ended and not scope.get("interlock.stream"):
+            await body.drain()
+
+    async def _serve(self, scope: Scope, body: Body, answer: Answer) -> None:
+        """Raises Transient when no answer began in time."""
+        limit = asyncio.timeout(self._limits.answer_seconds_max)
+        answer.on_start = lambda: limit.reschedule(None)
+        try:
+            async with limit:
+                await self._app(scope, body, answer)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            msg = f"no answer after {self._limits.answer_seconds_max:g} s"
+            raise Transient(msg, code="http.slow", fix="ask again with the same Idempotency-Key") from error
+
+    def _admit(self, scope: Scope, body: Body) -> None:
+        """Raises Invalid, Denied, Transient."""
+        headers = Headers(scope=scope)
+        self._require_host(headers.getlist("host"))
+        if scope["path"] in OPEN_PATHS:
+            scope["interlock.token"] = bearer_of(headers)
+            return
+        token = bearer_of(headers)
+        if token is None:
+            body.refused = None
+            raise missing_token()
+        scope["interlock.token"] = token
+        key = hashlib.sha256(token.encode()).digest()
+        scope["interlock.bearer"] = key
+        self._rates.take(key, asyncio.get_running_loop().time())
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            msg = "a body is sent as it is, not compressed"
+            raise Invalid(msg, code="http.media_type", fix="leave out Content-Encoding")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and (len(length) > 12 or int(length) > self._limits.body_bytes_max):  # noqa: PLR2004
+            raise too_large(self._limits)
+
+    def _require_host(self, given: list[str]) -> None:
+        """Raises Invalid for a name that is not ours: a page of another site may have its name point here."""
+        name = given[0].lower() if len(given) == 1 else ""
+        host = name[1:].partition("]")[0] if name.startswith("[") else name.rpartition(":")[0] or name
+        host = host.rstrip(".")
+        if host == "localhost" or host in self._hosts or _is_address(host):
+            return
+        msg = f"nobody here is called {host[:100]!r}"
+        raise Invalid(msg, code="http.host", fix="add the name under `http: hosts:` in interlock.yaml")
+
+
+class Answer:
+    """Sends an answer with the headers that all have, piece by piece, and gives up on who does not read."""
+
+    def __init__(self, send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        self._send = send
+        self._headers = headers
+        self.started = False
+        self.on_start: Callable[[], None] = lambda: None
+
+    async def __call__(self, message: Message) -> None:
+        """One message. Raises ConnectionAbortedError when nobody reads."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.on_start()
+            given = [(name.lower(), value) for name, value in message.get("headers", [])]
+            named = {name for name, _ in given}
+            further = [each for each in (*self._headers, PRIVATE) if each[0] not in named]
+            message = {**message, "headers": [*given, *further]}
+        try:
+            async with asyncio.timeout(WRITE_SECONDS_MAX):
+                await self._send(message)
+        except TimeoutError as error:
+            msg = "nobody reads the answer"
+            raise ConnectionAbortedError(msg) from error
+
+    async def problem(self, scope: Scope, error: InterlockError) -> None:
+        """The error as an answer; where one had begun the connection is cut, so that nobody takes it for whole."""
+        if self.started:
+            raise error
+        await answer_problem(error, scope["path"])(scope, _nothing, self)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def bearer_of(headers: Headers) -> str | None:
+    """The token of `Authorization: Bearer ilk_...` (RFC 6750, section 2.1); None where there is none that could be."""
+    given = headers.getlist("authorization")
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    return token if scheme.lower() == "bearer" and TOKEN.fullmatch(token) else None
+
+
+def too_large(limits: HttpLimits) -> Invalid:
+    """The body has more bytes than are taken."""
+    msg = f"a body of more than {limits.body_bytes_max:,} bytes is not taken"
+    return Invalid(msg, code="http.body_size", fix="put large content into a file and name the file")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

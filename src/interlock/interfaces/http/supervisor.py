@@ -1,0 +1,215 @@
+"""Keeps the process that answers HTTP running for as long as the resident process lives, and tells it what to be."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+
+import structlog
+
+from interlock.core.errors import Conflict, Invalid
+from interlock.core.http import Http
+from interlock.engine.cancellation import cancel_all
+from interlock.interfaces.http.options import LISTEN_DEFAULT, FrontOptions, is_loopback, split_address
+from interlock.lib.backoff import wait_seconds
+from interlock.settings import Locations
+
+log = structlog.get_logger()
+
+BACKLOG = 1024
+PREDECESSOR_SECONDS_MAX = 25.0
+"""How long the front of a resident process that was killed may take to let go of the address."""
+
+STOP_SECONDS_MAX = 25.0
+STEADY_SECONDS = 30.0
+"""Whoever lived that long did not fail at the start: then it is started again at once."""
+
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What is served where: `listen` is HOST:PORT, `explicit` whether somebody asked for it rather than a default."""
+
+    listen: str
+    http: Http
+
+
+def chosen_listening(http: Http, asked: str | None, *, default: bool) -> Listening | None:
+    """Where to listen: what `--listen` says, then what interlock.yaml says, then the default where there is one.
+
+    Raises Invalid where others could read the tokens on their way.
+    """
+    listen = asked or http.listen or (LISTEN_DEFAULT if default else None)
+    if listen is None:
+        return None
+    host, _ = split_address(listen)
+    if http.tls is None and not http.plain and not is_loopback(host):
+        msg = f"{listen} can be reached from other machines, and without TLS everybody on the way reads the tokens"
+        fix = "set `http: tls:` in interlock.yaml; or `plain: true` where a proxy in front of it has TLS"
+        raise Invalid(msg, code="http.plain", fix=fix)
+    return Listening(listen, http)
+
+
+class Front:
+    """The child process, started again whenever it dies."""
+
+    def __init__(self, locations: Locations, listening: Listening, listener: socket.socket) -> None:
+        self._locations = locations
+        self._listening = listening
+        self._listener = listener
+        self._file = locations.runtime_folder / "front.json"
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"{'https' if self._listening.http.tls else 'http'}://{self._listening.listen}"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child; None while it is started again."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start it, and go on starting it."""
+        self._write(self._listening.http)
+        self._process = await self._spawn()
+        self._keeping = asyncio.create_task(self._keep())
+
+    def reload(self, http: Http) -> None:
+        """Tell it what interlock.yaml says now. Its address stays as it was: the socket is open since the start."""
+        self._write(http)
+        if self.pid is not None:
+            # To the master alone: what a worker gets directly ends its connections.
+            os.kill(self.pid, signal.SIGHUP)
+
+    async def stop(self) -> None:
+        """End it; requests that are under way are answered first."""
+        self._stopping = True
+        if self._keeping is not None:
+            await cancel_all([self._keeping])
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def _write(self, http: Http) -> None:
+        host, _ = split_address(self._listening.listen)
+        FrontOptions(
+            door=self._locations.door_socket,
+            trusted_uids=frozenset({os.geteuid()}),
+            descriptor=self._listener.fileno(),
+            address=self._listening.listen,
+            lock=_lock_file(self._locations),
+            hosts=(host, *http.hosts),
+            tls=http.tls,
+            limits=http.limits,
+        ).write(self._file)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        """It inherits the listening socket, and nothing of the environment but where programs are and the language."""
+        # -P: the folder one happens to stand in must not be searched for modules.
+        command = (sys.executable, "-P", "-m", "interlock.interfaces.http.front", str(self._file), str(os.getpid()))
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            cwd="/",
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            pass_fds=(self._listener.fileno(),),
+            start_new_session=True,
+        )
+
+    async def _keep(self) -> None:
+        """Start it again when it died: at once when it had lived, otherwise ever more slowly."""
+        loop, attempt = asyncio.get_running_loop(), 0
+        while self._process is not None:
+            begun = loop.time()
+            code = await self._process.wait()
+            attempt = 1 if loop.time() - begun > STEADY_SECONDS else attempt + 1
+            log.error("http.front_died", code=code, attempt=attempt)
+            await asyncio.wait([asyncio.create_task(asyncio.sleep(wait_seconds(attempt, SystemRandom())))])
+            self._process = await self._spawn()
+
+
+@asynccontextmanager
+async def http_front(locations: Locations, listening: Listening) -> AsyncIterator[Front]:
+    """Serve HTTP until the end. Raises Conflict when the address is taken, Invalid when it is none of ours."""
+    with await _listener(locations, listening.listen) as listener:
+        front = Front(locations, listening, listener)
+        await front.start()
+        try:
+            yield front
+        finally:
+            await front.stop()
+
+
+async def _listener(locations: Locations, listen: str) -> socket.socket:
+    """The open socket, once the front of a process that was killed let go of the address. Raises Conflict, Invalid."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PREDECESSOR_SECONDS_MAX
+    while True:
+        try:
+            return _bind(listen)
+        except Conflict:
+            if loop.time() >= end or not _predecessor_lives(locations):
+                raise
+        await asyncio.wait([asyncio.create_task(asyncio.sleep(_LOOK_SECONDS))])
+
+
+def _bind(listen: str) -> socket.socket:
+    host, port = split_address(listen)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+    except OSError as error:
+        msg = f"{listen} is no address: {error.strerror or error}"
+        raise Invalid(msg, code="http.listen", fix="interlock serve --listen 127.0.0.1:7410") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        msg = f"{listen} cannot be listened on: {error.strerror or error}"
+        fix = (
+            f"see who does (ss -ltnp 'sport = :{port}'); or choose another: interlock serve --listen {host}:{port + 1}"
+        )
+        raise Conflict(msg, code="http.address", fix=fix) from error
+    return listener
+
+
+def _lock_file(locations: Locations) -> Path:
+    return locations.state_folder / "front.lock"
+
+
+def _predecessor_lives(locations: Locations) -> bool:
+    """Whether a front of this project still runs."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(_lock_file(locations), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False

@@ -1,0 +1,54 @@
+"""gunicorn's ASGI worker with what it leaves out: bounds on connections and on the time a request's head may take."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.workers import gasgi
+
+from interlock.interfaces.http.events import Places
+
+
+class FrontProtocol(ASGIProtocol):
+    """One connection. gunicorn bounds the wait for a further request, but not for the first one."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Hang up on who comes when the house is full, or does not say soon what he wants."""
+        super().connection_made(transport)
+        worker = self.worker
+        if worker.nr_conns > worker.cfg.worker_connections:
+            transport.abort()
+            return
+        worker.loop.call_later(worker.app.head_seconds_max, self._require_head)
+
+    def _require_head(self) -> None:
+        if self.req_count <= 1 and self._current_request is None and self.transport is not None:
+            self.transport.abort()
+
+
+class FrontWorker(gasgi.ASGIWorker):
+    """The process that answers."""
+
+    def init_process(self) -> None:
+        """Its connections are ours: the worker makes them by this name of its module."""
+        gasgi.ASGIProtocol = FrontProtocol
+        super().init_process()
+
+    def handle_exit_signal(self) -> None:
+        """It is being replaced."""
+        super().handle_exit_signal()
+        self._end_streams()
+
+    def notify(self) -> None:
+        """Once a second: that it lives; and whether its master still does."""
+        super().notify()
+        if self.ppid != os.getppid():
+            self._end_streams()
+
+    def _end_streams(self) -> None:
+        """Their readers come again, to the next worker."""
+        places: Places | None = getattr(self.app.served.state, "places", None)
+        if places is not None:
+            places.leaving.set()
