@@ -55,6 +55,12 @@ class Place:
         settings = ("-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "init.defaultBranch=main")
         subprocess.run([GIT or "git", *settings, *argv], cwd=self.folder / "site", check=True, capture_output=True)
 
+    def said(self, *argv: str) -> str:
+        done = subprocess.run(
+            [GIT or "git", *argv], cwd=self.folder / "site", check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
     def repository(self) -> None:
         self.git("init")
         self.git("add", "index.html")
@@ -263,3 +269,32 @@ def test_compose_reads_what_its_files_name_so_they_must_be_the_operators(library
         answer = library.match(line.split())
         assert isinstance(answer, Operation)
         assert {path.access for path in answer.paths} == {"trust"}
+
+
+@needs_git
+def test_a_secret_of_another_commit_or_branch_is_one(here: Place) -> None:
+    here.repository()
+    here.git("checkout", "-b", "other")
+    (here.folder / "site/.env").write_text("TOKEN=x\n")
+    here.git("add", ".env")
+    here.git("commit", "-m", "second")
+    here.git("tag", "-a", "v1", "-m", "tagged")
+    number = here.said("rev-parse", "other:.env")
+    here.git("checkout", "main")
+    for line in (
+        *("show other", "show v1", f"show {number}", f"show {number[:9]}", "show --oneline -w other"),
+        *("log -p other", "log -p --all", "log -p -5 --graph --stat other", "diff main..other", "grep x other"),
+    ):
+        assert here.discloses("git", *line.split(), folder="site") == "secret", line
+    for line in (
+        *("show main", "log -p", "log -p -1 main", "log other", "diff", "diff HEAD", "diff --stat main..other"),
+        *("grep x", "grep x main"),
+    ):
+        assert here.discloses("git", *line.split(), folder="site") == "content", line
+    assert here.discloses("git", "show", "nosuch", folder="site") == "content"
+    assert here.discloses("git", "ls-tree", "-p", "main", folder="site") == "secret"
+    (here.folder / "site/.env").write_text("TOKEN=x\n")
+    here.git("stash", "--include-untracked")
+    (here.folder / "site/index.html").write_text("changed\n")
+    here.git("stash")
+    assert here.discloses("git", "show", "stash@{1}^3", folder="site") == "secret"
