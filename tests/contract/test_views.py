@@ -20,6 +20,7 @@ from interlock.core.model import JsonObject
 from interlock.core.plan import DISCLOSURES
 from interlock.core.view import View
 from interlock.engine.planner import validate
+from interlock.engine.rooms import find_rooms
 
 POLICY = """
 @id("everything")
@@ -43,6 +44,7 @@ def _all_views(cls: type[View] = View) -> Iterator[type[View]]:
         yield from _all_views(sub)
 
 
+find_rooms()  # which imports them
 VIEWS = {cls.name: cls for cls in sorted(_all_views(), key=lambda each: each.name)}
 RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "actions": ({}, {"name": "file.write"}),
@@ -52,6 +54,8 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "people": ({},),
     "run": ({"run": 1}, {"run": 2}, {"run": 3}),
     "runs": ({}, {"state": "open"}, {"state": "succeeded", "limit": 1}, {"actor": "person:alice", "before": 2}),
+    "schedule_preview": ({"name": "nightly"},),
+    "schedules": ({}, {"name": "nightly", "limit": 1}),
     "status": ({},),
     "views": ({},),
     "why": ({"run": 1}, {"run": 2}, {"run": 3}),
@@ -67,7 +71,15 @@ async def engine(postgres_endpoint: Any) -> AsyncIterator[Engine]:
         database(postgres_endpoint) as (_, owner, app),
         tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as folder,
     ):
-        locations = write_project(Path(folder), POLICY, people={"alice": {}, "carol": {}}, agents={"claude": {}})
+        schedule = {"action": "file.write", "cron": "15 2 * * *", "timezone": "Asia/Shanghai", "as": "nightly"}
+        locations = write_project(
+            Path(folder),
+            POLICY,
+            people={"alice": {}, "carol": {}},
+            agents={"claude": {}},
+            services={"nightly": {"roles": ["operator"]}},
+            schedules={"nightly": schedule},
+        )
         async with open_engine(app, owner, locations) as opened:
             await opened.run({"target": "a"})
             await opened.run({"do": {"outcome": "permanent", "error": "as told"}, "repeatable": True})

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,10 @@ class Stage:
             " where lifted_at is null and (until is null or until > now()) order by run, scope, pattern"
         )
         programs = await self.engine.query("select name, path, sha256, program from adopted order by name")
-        return {"files": files, "orders": orders, "programs": programs}
+        schedules = await self.engine.query(
+            "select name, spec, paused_by, paused_reason from schedule where declared order by name"
+        )
+        return {"files": files, "orders": orders, "programs": programs, "schedules": schedules}
 
 
 async def _write_new(stage: Stage) -> World:
@@ -189,6 +193,35 @@ async def _hold(stage: Stage) -> World:
     return World(args, lead_elsewhere, run_command)
 
 
+async def _once(stage: Stage) -> World:
+    lead_elsewhere = stage.linked_folder()
+    args: JsonObject = {"path": str(stage.folder / "link" / "new.txt"), "content": "new\n"}
+    at = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    return World({"name": stage.word, "action": "file.write", "args": args, "at": at}, lead_elsewhere)
+
+
+async def _cancel(stage: Stage) -> World:
+    await stage.succeed("schedule.once", (await _once(stage)).args)
+    return World({"name": stage.word}, None)
+
+
+async def _pause_schedule(stage: Stage) -> World:
+    await _cancel(stage)
+    return World({"name": stage.word, "reason": "the disk is full", "minutes": 60}, None)
+
+
+async def _pause_again(stage: Stage) -> World:
+    world = await _pause_schedule(stage)
+    await stage.succeed("schedule.pause", {**world.args, "reason": "somebody else's reason"})
+    return world
+
+
+async def _resume_schedule(stage: Stage) -> World:
+    world = await _pause_schedule(stage)
+    await stage.succeed("schedule.pause", world.args)
+    return World({"name": stage.word}, None)
+
+
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "command.exec": (_command, _unknown_command),
     "file.restore": (_restore_replaced, _restore_created),
@@ -200,6 +233,10 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "interlock.resume_agents": (_resume,),
     "interlock.undo": (_undo,),
     "interlock.unfreeze": (_unfreeze,),
+    "schedule.cancel": (_cancel,),
+    "schedule.once": (_once,),
+    "schedule.pause": (_pause_schedule, _pause_again),
+    "schedule.resume": (_resume_schedule,),
     "target.hold": (_hold,),
 }
 

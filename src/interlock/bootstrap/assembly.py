@@ -37,7 +37,7 @@ from interlock.engine.planner import Planner
 from interlock.engine.policy.judge import Judge
 from interlock.engine.policy.load import PolicyBook, PolicyLoader
 from interlock.engine.reconcile import Reconcilers
-from interlock.engine.rooms import RoomParts, find_rooms
+from interlock.engine.rooms import Inspect, RoomParts, find_rooms
 from interlock.engine.runner import Runner, WorkerLimits, in_threads
 from interlock.engine.step_context import LiveContexts
 from interlock.engine.store import Caps
@@ -172,18 +172,10 @@ def _assemble(
     door.attach(runner)
     approvals = Approvals(base.database, store, door, signals, clock, lambda: project().limits)
     reconcilers = _reconcilers(base, approvals, embedded)
-    desk = Desk(
-        store,
-        ViewStore(base.database),
-        door,
-        judge,
-        catalog,
-        project,
-        clock,
-        lambda: _troubles(project, book, reconcilers, catalog),
-    )
+    troubles = partial(_troubles, project, book, reconcilers, catalog)
+    desk = Desk(store, ViewStore(base.database), door, judge, catalog, project, clock, troubles)
     parts = _room_parts(base, catalog, door, outside, (judge, loader, book))
-    views = _with_rooms(parts, [cls(desk) for cls in ENGINE_VIEWS], arrange, reconcilers)
+    views, inspections = _with_rooms(parts, [cls(desk) for cls in ENGINE_VIEWS], arrange, reconcilers)
     return Installation(
         locations=base.locations,
         project=project,
@@ -203,6 +195,7 @@ def _assemble(
         book=book,
         catalog=catalog,
         views=ViewDesk(views, judge, clock),
+        inspections=inspections,
         runner=runner,
         reconcilers=reconcilers,
         signals=signals,
@@ -238,18 +231,23 @@ def _room_parts(
 
 def _with_rooms(
     parts: RoomParts, views: list[View], arrange: Arrangements, reconcilers: Reconcilers
-) -> dict[str, View]:
-    """Add what every capability brings; returns all views by name. Raises Permanent when two have one name."""
+) -> tuple[dict[str, View], tuple[Inspect, ...]]:
+    """Add what every capability brings; returns all views by name, and what `check` asks of each capability.
+
+    Raises Permanent when two views have one name.
+    """
+    inspections: list[Inspect] = []
     for module in find_rooms():
         room = module.open_room(parts)
         arrange.add(room.arrangements)
-        reconcilers.add(room.reconcilers)
+        reconcilers.add(room.reconcilers, room.troubles)
         views += room.views
+        inspections.append(room.inspect)
     named = {view.name: view for view in views}
     if len(named) != len(views):
         msg = "two views have one name"
         raise Permanent(msg, code="view.twice", fix="uninstall one of them")
-    return named
+    return named, tuple(inspections)
 
 
 def _troubles(project: ProjectSource, book: PolicyBook, reconcilers: Reconcilers, catalog: Catalog) -> list[JsonObject]:

@@ -20,6 +20,7 @@ from interlock.engine.output_store import OutputStore
 from interlock.engine.policy.judge import Judge
 from interlock.engine.policy.load import PolicyBook, PolicyLoader
 from interlock.engine.reconcile import Reconcilers
+from interlock.engine.rooms import Inspect
 from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore
@@ -53,6 +54,7 @@ class Installation:
     book: PolicyBook
     catalog: Catalog
     views: ViewDesk
+    inspections: tuple[Inspect, ...]
     runner: Runner
     reconcilers: Reconcilers
     signals: Signals

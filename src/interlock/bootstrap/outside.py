@@ -23,15 +23,22 @@ from interlock.commands.actions import CommandExec
 from interlock.core.action import PathClass
 from interlock.core.errors import Permanent
 from interlock.core.outside import Outside
+from interlock.core.schedule import SCHEDULES
 from interlock.engine.catalog import Catalog
 from interlock.engine.policy.facts import OwnParts
 from interlock.engine.policy.target_classes import CLASSES
+from interlock.schedules.records import StoredSchedules
+from interlock.schedules.store import ScheduleStore
 from interlock.settings import Locations
 
 
-def outside_systems(base: Base) -> Outside:  # noqa: ARG001 - each adapter takes from it what it needs
+def outside_systems(base: Base) -> Outside:
     """Every outside system that Actions and rooms may speak to, by its key: one line each."""
-    return Outside({})
+    return Outside(
+        {
+            SCHEDULES: StoredSchedules(ScheduleStore(base.database), base.project, base.clock),
+        }
+    )
 
 
 def own_parts(locations: Locations) -> OwnParts:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from interlock.core.model import Frozen
 from interlock.core.ports import ProgramContext
+from interlock.core.schedule import Schedule, ScheduleName
 from interlock.core.role import Role
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -105,6 +106,7 @@ class Project(Frozen):
     protected: tuple[TargetPattern, ...] = ()
     roots: Roots = Roots()
     windows: tuple[Window, ...] = ()
+    schedules: dict[ScheduleName, Schedule] = {}
     limits: Limits = Limits()
     retention: Retention = Retention()
     contexts: dict[str, ProgramContext] = {}

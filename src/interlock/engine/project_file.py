@@ -75,13 +75,21 @@ def project_json_schema() -> JsonObject:
 
 def _check_sense(faults: Faults, project: Project) -> None:
     """What types cannot say."""
-    for key in ("people", "agents", "services", "windows", "protected", "policies", "programs", "contexts"):
+    for key in (*IDENTITIES, "windows", "protected", "policies", "programs", "contexts", "schedules"):
         if len(getattr(project, key)) > ENTRIES_MAX:
             faults.add((key,), f"more than {ENTRIES_MAX} entries", "Declare fewer, with patterns where possible.")
     _check_windows(faults, project)
     _check_identities(faults, project)
     _check_roles(faults, project)
     _check_paths(faults, project)
+    _check_schedules(faults, project)
+
+
+def _check_schedules(faults: Faults, project: Project) -> None:
+    for name, schedule in project.schedules.items():
+        if schedule.service not in project.services:
+            message = f"a schedule asks as a service, and {schedule.service!r} is not among `services`"
+            faults.add(("schedules", name, "as"), message, "Declare the service with its roles, and name it with `as`.")
 
 
 def _check_windows(faults: Faults, project: Project) -> None:

@@ -62,15 +62,17 @@ class Reconcilers:
         self._further: list[Reconciler] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._troubles: dict[str, InterlockError] = {}
+        self._told: list[Callable[[], Iterable[InterlockError]]] = []
 
     @property
     def troubles(self) -> tuple[InterlockError, ...]:
-        """What the reconcilers failed at the last time they ran."""
-        return tuple(self._troubles.values())
+        """What the reconcilers failed at the last time they ran, and what the rooms say needs somebody."""
+        return (*self._troubles.values(), *(error for tell in self._told for error in tell()))
 
-    def add(self, further: Iterable[Reconciler]) -> None:
-        """What another room does on a timer; before `start`."""
+    def add(self, further: Iterable[Reconciler], troubles: Callable[[], Iterable[InterlockError]]) -> None:
+        """What another room does on a timer, and what of it needs somebody; before `start`."""
         self._further += further
+        self._told.append(troubles)
 
     async def start(self) -> None:
         """Run each on its own timer."""

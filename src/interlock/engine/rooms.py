@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
+from interlock.core.errors import InterlockError
 from interlock.core.model import JsonObject
 from interlock.core.outside import Outside
 from interlock.core.ports import Blobs
@@ -29,6 +30,9 @@ from interlock.lib.redact import Redactor
 
 Arrange = Callable[[Run, JsonObject], Awaitable[JsonObject]]
 """Changes Interlock's own tables on behalf of a Run; the same Run may do it twice and changes them once."""
+
+Inspect = Callable[[Project], Iterable[JsonObject]]
+"""What `check` finds about a capability, as `finding` shapes it, in a project that may not be in force yet."""
 
 
 class Reconciler(NamedTuple):
@@ -69,6 +73,10 @@ class Room:
     views: tuple[View, ...] = ()
     reconcilers: tuple[Reconciler, ...] = ()
     arrangements: Mapping[str, Arrange] = field(default_factory=dict)
+    troubles: Callable[[], Iterable[InterlockError]] = tuple
+    """What of it needs somebody now, for `status`; called often, so without I/O."""
+    inspect: Inspect = lambda _: ()
+    """Runs in a thread."""
 
 
 class RoomModule(Protocol):

@@ -56,7 +56,7 @@ class Cron:
         try:
             first = next(CronSim(expression, _BEGIN), None)
         except (CronSimError, AssertionError) as error:
-            msg = f"{expression!r} is no cron expression: {error or 'it cannot be read'}"
+            msg = f"{expression!r} is no cron expression: {str(error) or 'it cannot be read'}"
             raise ValueError(msg) from error
         if first is None:
             msg = f"{expression!r} never comes true"

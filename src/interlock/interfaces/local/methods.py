@@ -360,6 +360,7 @@ class Methods:
             *inspect_policies(policies, on.book.current),
             *self._inspect_programs(project),
             *inspect_state(on.locations.state_folder),
+            *(each for inspect in on.inspections for each in inspect(project)),
         ]
         if not on.address.separated:
             message = "the database has one role for everything: triggers alone keep the evidence append-only"
