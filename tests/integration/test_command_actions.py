@@ -15,6 +15,7 @@ from interlock.adapters.resolvers import ResolverSet
 from interlock.commands.actions import Adopt, CommandExec
 from interlock.commands.facts import require_same_paths
 from interlock.commands.model import Operation
+from interlock.control.actions import require_same_targets
 from interlock.core.action import Action, PathClass, Ports
 from interlock.core.errors import Conflict, Denied, Invalid, NotFound, Stale
 from interlock.core.model import JsonObject
@@ -367,3 +368,30 @@ def test_an_adopted_name_looks_like_no_program_of_the_library(shop: Shop) -> Non
     for name in ("df", "Report", "a b", "../x", "report"):
         with pytest.raises((Invalid, Conflict)):
             shop.plan_adoption(path=str(shop.script()), name=name)
+
+
+def test_an_undo_that_would_touch_something_else_by_now_is_refused(shop: Shop) -> None:
+    for name in ("a", "b"):
+        (shop.folder / "site" / name).write_text(name)
+    link = shop.folder / "site/current"
+    link.symlink_to("a")
+    done, back = (shop.plan("chmod", mode, "site/current") for mode in ("600", "644"))
+    asked = {"asked": ["chmod", "644", "site/current"], "asked_folder": None}
+    undo = back.steps[0].model_copy(update={"params": {**back.steps[0].params, **asked}})
+    plan = done.model_copy(update={"steps": (done.steps[0].model_copy(update={"undo": undo}),)})
+    run = Run.model_construct(number=7, plan=plan)
+    require_same_targets(run, shop.exec)
+    link.unlink()
+    link.symlink_to("b")
+    with pytest.raises(Stale, match=r"would now touch file:.*/site/b") as caught:
+        require_same_targets(run, shop.exec)
+    assert caught.value.code == "undo.other_target"
+
+
+def test_the_undo_of_a_command_says_how_it_was_asked_for(shop: Shop) -> None:
+    (shop.folder / "site/old").mkdir()
+    undo = shop.plan("rmdir", "site/old").steps[0].undo
+    assert undo is not None
+    assert undo.params["asked"] == ["mkdir", "site/old"]
+    (target,) = shop.exec.targets_now(undo)
+    assert target.key == f"file:{shop.folder}/site/old"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import shlex
 import stat
 from pathlib import Path
 from typing import IO, Annotated, ClassVar
@@ -161,7 +162,20 @@ class CommandExec(Action):
         back = library.match(undo.argv)
         if not isinstance(back, Operation):
             return {"why": "its undo is not a known command"}
-        return {"placed": _facts_of(surroundings.place(back, folder))}
+        return {"placed": _facts_of(surroundings.place(back, folder)), "asked": list(undo.argv), "folder": folder}
+
+    def targets_now(self, step: Step) -> tuple[Target, ...]:
+        """An undo is a command that calls things by name, and what answers to a name may have changed since."""
+        asked, folder = step.params.get("asked"), step.params.get("asked_folder")
+        if not isinstance(asked, list):
+            return step.targets
+        library = self.library()
+        answer = library.match(str(word) for word in asked)
+        if not isinstance(answer, Operation):
+            msg = f"{shlex.join(str(word) for word in asked)} is no longer a known command"
+            raise Stale(msg, code="undo.unknown", fix="ask for what mends it")
+        surroundings = Surroundings(self.ports.project(), self.ports.resolvers, library)
+        return surroundings.place(answer, None if folder is None else str(folder)).targets
 
     def _unknown_facts(self, args: ExecArgs, answer: Unknown, library: Library) -> JsonObject:
         """An opaque program is pinned by what its file holds now, so that an approval is for that and nothing else."""
@@ -401,7 +415,9 @@ def _undo_step(facts: JsonObject) -> tuple[Step | None, str | None]:
     placed = undo.get("placed")
     if not isinstance(placed, dict):
         return None, str(undo.get("why"))
-    return _step(ExecArgs(argv=("undo",)), placed), None
+    step = _step(ExecArgs(argv=("undo",)), placed)
+    asked: JsonObject = {"asked": undo["asked"], "asked_folder": undo["folder"]}
+    return step.model_copy(update={"params": {**step.params, **asked}}), None
 
 
 def _unknown_step(args: ExecArgs, facts: JsonObject) -> Step:

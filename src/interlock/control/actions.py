@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from interlock.core.action import Action, StepResult
-from interlock.core.errors import Conflict, Invalid, Permanent
+from interlock.core.errors import Conflict, Invalid, Permanent, Stale
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
-from interlock.core.run import RunState
+from interlock.core.run import Run, RunState
 from interlock.engine.actors import require_declared_agents
 
 KINDS = {"targets": "freeze", "agents": "pause", "glass": "glass"}
@@ -217,6 +217,17 @@ class BreakGlass(_Order):
         return self._plan(args, summary[:500], "glass", pattern, reason=args.reason, minutes=args.minutes)
 
 
+def require_same_targets(run: Run, action: Action) -> None:
+    """A name may stand for something else since a Run. Raises Stale where its undo would touch what it did not."""
+    touched = {target.key for step in run.plan.steps for each in (step, step.undo) if each for target in each.targets}
+    for step in run.plan.steps:
+        for target in action.targets_now(step.undo) if step.changes and step.undo is not None else ():
+            if target.key not in touched:
+                msg = f"to undo Run {run.number} would now touch {target.key}, which it did not"
+                fix = f"see what it did (interlock show {run.number}) and ask for what mends it"
+                raise Stale(msg, code="undo.other_target", fix=fix)
+
+
 class Undo(Action):
     """Takes a succeeded Run back by its own undo steps, in reverse."""
 
@@ -226,7 +237,10 @@ class Undo(Action):
     Args: ClassVar[type[Frozen]] = UndoArgs
 
     def read_facts(self, args: UndoArgs) -> JsonObject:
-        """The plan to take back. Raises Conflict or Invalid when there is nothing to take back."""
+        """The plan to take back.
+
+        Raises: Conflict, Invalid when there is nothing to take back; Stale when that would touch something else now.
+        """
         run = self.ports.records.run(args.run)
         if run.state is not RunState.SUCCEEDED:
             msg = f"Run {args.run} is {run.state}: only what succeeded can be taken back"
@@ -242,6 +256,7 @@ class Undo(Action):
                     code="step.no_undo",
                     fix=f"see what it did (interlock show {args.run}) and ask for what mends it",
                 )
+        require_same_targets(run, self.ports.action(run.action))
         return {
             "digest": run.digest,
             "summary": run.plan.summary,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.outside import Outside
-from interlock.core.plan import Plan, Step
+from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import Resolvers, StepContext
 from interlock.core.project import Project
 from interlock.core.run import Run
@@ -88,6 +88,13 @@ class Action(ABC):
     @abstractmethod
     def plan(self, args: Any, facts: JsonObject) -> Plan:
         """Make the plan from arguments and facts alone; the same inputs give the same digest."""
+
+    def targets_now(self, step: Step) -> tuple[Target, ...]:
+        """What a step of an older plan would touch as the world is now; asked before it is taken back.
+
+        The default is for steps that name identities: they touch what they say, or their precondition does not hold.
+        """
+        return step.targets
 
     @abstractmethod
     def perform(self, step: Step, context: StepContext) -> StepResult:
