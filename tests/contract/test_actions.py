@@ -56,7 +56,8 @@ async def engine(postgres_endpoint: Any) -> AsyncIterator[Engine]:
         database(postgres_endpoint) as (_, owner, app),
         tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as folder,
     ):
-        locations = write_project(Path(folder), roots={"read": ["data"], "write": ["data"]})
+        services = {"nightly": {"roles": ["operator"]}}
+        locations = write_project(Path(folder), roots={"read": ["data"], "write": ["data"]}, services=services)
         async with open_engine(app, owner, locations) as opened:
             yield opened
 

@@ -48,6 +48,7 @@ find_rooms()  # which imports them
 VIEWS = {cls.name: cls for cls in sorted(_all_views(), key=lambda each: each.name)}
 RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "actions": ({}, {"name": "file.write"}),
+    "actors": ({},),
     "evidence": ({"run": 1}, {"run": 2}, {"run": 3}),
     "freezes": ({},),
     "pending": ({},),
@@ -57,6 +58,7 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "schedule_preview": ({"name": "nightly"},),
     "schedules": ({}, {"name": "nightly", "limit": 1}),
     "status": ({},),
+    "tokens": ({}, {"actor": "service:nightly", "state": "all"}),
     "views": ({},),
     "why": ({"run": 1}, {"run": 2}, {"run": 3}),
 }

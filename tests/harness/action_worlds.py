@@ -14,6 +14,7 @@ from harness.engine import ALICE, Engine
 from interlock.core.ask import Ask
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
+from interlock.core.token import ENTROPY_BYTES, make_token
 
 
 async def nothing_to_do(number: int) -> None:
@@ -93,7 +94,8 @@ class Stage:
         schedules = await self.engine.query(
             "select name, spec, paused_by, paused_reason from schedule where declared order by name"
         )
-        return {"files": files, "orders": orders, "programs": programs, "schedules": schedules}
+        tokens = await self.engine.query("select id, name, kind, actor from token where revoked_at is null order by id")
+        return {"files": files, "orders": orders, "programs": programs, "tokens": tokens, "schedules": schedules}
 
 
 async def _write_new(stage: Stage) -> World:
@@ -222,6 +224,21 @@ async def _resume_schedule(stage: Stage) -> World:
     return World({"name": stage.word}, None)
 
 
+def _token_args(stage: Stage) -> JsonObject:
+    made = make_token(os.urandom(ENTROPY_BYTES))
+    return {"id": made.id, "name": stage.word, "actor": "service:nightly", "hash": made.sha256, "scopes": ["view:runs"]}
+
+
+async def _create_token(stage: Stage) -> World:
+    return World(_token_args(stage), None)
+
+
+async def _revoke_token(stage: Stage) -> World:
+    args = _token_args(stage)
+    await stage.succeed("token.create", args)
+    return World({"id": args["id"]}, None)
+
+
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "command.exec": (_command, _unknown_command),
     "file.restore": (_restore_replaced, _restore_created),
@@ -238,6 +255,8 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "schedule.pause": (_pause_schedule, _pause_again),
     "schedule.resume": (_resume_schedule,),
     "target.hold": (_hold,),
+    "token.create": (_create_token,),
+    "token.revoke": (_revoke_token,),
 }
 
 
