@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from harness.databases import drop_database
+from harness.guarded_database import GuardedServer, guarded_server
 from interlock.adapters.postgres import EmbeddedPostgres
 from interlock.lib.clock import SystemClock
 
@@ -72,6 +73,13 @@ def postgres_endpoint(system_folder: Path) -> Iterator[PostgresServer]:
             yield PostgresServer(endpoint.owner_conninfo, endpoint.app_conninfo, endpoint.app_user)
         finally:
             server.remove()
+
+
+@pytest.fixture(scope="session")
+def guarded_postgres(system_folder: Path) -> Iterator[GuardedServer]:
+    """Another server for the whole session: the one that `sql.*` are asked about."""
+    with guarded_server(system_folder) as server:
+        yield server
 
 
 @pytest.fixture

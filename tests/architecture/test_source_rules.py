@@ -161,6 +161,7 @@ RULES = (
             "engine/db.py": "the pool and the migrations",
             "engine/migrations/**": "what the migration library runs",
             "**/*store*.py": "all SQL of a folder",
+            "adapters/sql_*.py": "databases that are guarded are an outside system like any other",
         },
     ),
 )

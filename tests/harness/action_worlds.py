@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.engine import ALICE, Engine
+from harness.guarded_database import Shop
 from interlock.core.ask import Ask
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
@@ -35,10 +36,11 @@ class World:
 
 @dataclass(frozen=True)
 class Stage:
-    """An engine and a folder of this world alone, which may be written."""
+    """An engine, a folder of this world alone, which may be written, and a guarded database, declared as `shop`."""
 
     engine: Engine
     folder: Path
+    shop: Shop
 
     @property
     def word(self) -> str:
@@ -239,6 +241,13 @@ async def _revoke_token(stage: Stage) -> World:
     return World({"id": args["id"]}, None)
 
 
+async def _sql_read(stage: Stage) -> World:
+    view = f"public.{stage.word}"
+    stage.shop.execute(f"set role owner; create view {view} as select 1 as a; grant select on {view} to reader")
+    args: JsonObject = {"database": "shop", "sql": f"select * from {stage.word}"}
+    return World(args, lambda: stage.shop.execute(f"set role owner; drop view {view}; create table {view} (a int)"))
+
+
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "command.exec": (_command, _unknown_command),
     "file.restore": (_restore_replaced, _restore_created),
@@ -254,6 +263,7 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "schedule.once": (_once,),
     "schedule.pause": (_pause_schedule, _pause_again),
     "schedule.resume": (_resume_schedule,),
+    "sql.read": (_sql_read,),
     "target.hold": (_hold,),
     "token.create": (_create_token,),
     "token.revoke": (_revoke_token,),

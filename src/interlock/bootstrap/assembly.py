@@ -81,7 +81,9 @@ async def open_installation(
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         catalog = Catalog((*find_action_classes(), *further_actions))
         base = await open_base(locations, project, database)
-        installation = _assemble(base, address, embedded, threads, catalog)
+        outside = outside_systems(base)
+        stack.callback(outside.close)
+        installation = _assemble(base, address, embedded, threads, catalog, outside)
         if project().programs:
             # Those of the project may be broken: then `status` says so from the beginning.
             await asyncio.to_thread(command_action(catalog).library)
@@ -155,12 +157,12 @@ def _assemble(
     embedded: EmbeddedPostgres | None,
     threads: ThreadPoolExecutor,
     catalog: Catalog,
+    outside: Outside,
 ) -> Installation:
     project, clock, store, signals = base.project, base.clock, base.store, base.signals
     loader = _loader(base, catalog)
     book = PolicyBook(lambda: loader.load(project()), _alarm)
     judge = Judge(book, _alarm)
-    outside = outside_systems(base)
     targets = resolvers(base.locations, project, own_parts(base.locations), embedded)
     path_class = path_classes(catalog)
     catalog.connect(Ports(project, targets, clock, base.records, base.redactor, path_class, catalog.action, outside))

@@ -16,11 +16,15 @@ from interlock.adapters.postgres import SYSTEM_FOLDER, EmbeddedPostgres
 from interlock.adapters.processes import ProcessTargets
 from interlock.adapters.repositories import RepositoryTargets
 from interlock.adapters.resolvers import ResolverSet
+from interlock.adapters.secret_files import SecretFiles
+from interlock.adapters.sql_databases import PostgresDatabases
+from interlock.adapters.sql_parser import ProcessParser
 from interlock.adapters.systemd import UnitTargets
 from interlock.bootstrap.foundation import Base
 from interlock.bootstrap.project import ProjectSource
 from interlock.commands.actions import CommandExec
 from interlock.core.action import PathClass
+from interlock.core.databases import SQL_DATABASES, SQL_PARSER
 from interlock.core.errors import Permanent
 from interlock.core.outside import Outside
 from interlock.core.schedule import SCHEDULES
@@ -36,6 +40,10 @@ def outside_systems(base: Base) -> Outside:
     """Every outside system that Actions and rooms may speak to, by its key: one line each."""
     return Outside(
         {
+            SQL_DATABASES: PostgresDatabases(
+                lambda: base.project().databases, SecretFiles(base.locations.state_folder / "credentials")
+            ),
+            SQL_PARSER: ProcessParser(),
             SCHEDULES: StoredSchedules(ScheduleStore(base.database), base.project, base.clock),
         }
     )

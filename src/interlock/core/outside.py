@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from interlock.core.errors import Permanent
 
@@ -21,6 +21,15 @@ class OutsideKey(Generic[System]):
     name: str
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """An outside system that holds connections or processes between two calls."""
+
+    def close(self) -> None:
+        """Let go of them; nothing is asked of it afterwards."""
+        ...
+
+
 class Outside:
     """What `bootstrap` handed in; an adapter is looked up by its key and comes back typed."""
 
@@ -34,3 +43,9 @@ class Outside:
         except KeyError:
             msg = f"this installation cannot reach {key.name}"
             raise Permanent(msg, code="outside.missing", fix="see `interlock status`") from None
+
+    def close(self) -> None:
+        """Let go of what is held open: called once, when the installation ends."""
+        for system in self._systems.values():
+            if isinstance(system, Closing):
+                system.close()

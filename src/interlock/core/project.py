@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from interlock.core.database_declaration import DatabaseDeclaration
 from interlock.core.model import Frozen
 from interlock.core.ports import ProgramContext
 from interlock.core.schedule import Schedule, ScheduleName
@@ -111,6 +112,8 @@ class Project(Frozen):
     retention: Retention = Retention()
     contexts: dict[str, ProgramContext] = {}
     programs: tuple[str, ...] = ()
+    databases: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")], DatabaseDeclaration] = {}
+    """Databases that are guarded: what `sql.read`, `sql.write` and `sql.migrate` may reach, and as whom."""
     policies: tuple[str, ...] = ("policies",)
     isolated: bool = False
     """The operator's word that an unknown program, run through the door, can reach no protected resource."""
