@@ -34,7 +34,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (
         "named secret",
         (
-            r"(?i)\b[a-z0-9_.-]{0,40}(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|private[_-]?key)"
+            r"(?i)(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|private[_-]?key)"
             r"[\"']?\s*[=:]\s*[\"']?(?P<secret>(?!\*+|\[redacted\]|\$\{|true\b|false\b|null\b|none\b)[^\s\"',;&]{6,})"
         ),
     ),
