@@ -6,6 +6,7 @@ import copy
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -19,6 +20,7 @@ from interlock.core.action import Action
 from interlock.core.errors import InterlockError, Invalid, Transient
 from interlock.core.http import HttpLimits
 from interlock.core.view import View
+from interlock.engine.catalog import find_action_classes, find_view_classes
 from interlock.interfaces.http import events, exports, health, runs
 from interlock.interfaces.http.asking import Resident
 from interlock.interfaces.http.bodies import Problem
@@ -27,6 +29,8 @@ from interlock.interfaces.http.health import Readiness, components_of
 from interlock.interfaces.http.problems import MEDIA_TYPE, answer_problem, unknown_route, wrong_method
 from interlock.interfaces.http.routing import answer
 from interlock.interfaces.http.view_routes import view_router
+from interlock.interfaces.local.async_client import AsyncClient
+from interlock.interfaces.local.watching import Watcher
 
 PREFIX = "/api/v1"
 DESCRIPTION = """\
@@ -63,17 +67,27 @@ def build_app(
         api.include_router(router)
     app.include_router(api)
     app.include_router(health.router)
-    described = _described(app, actions)
+    description = _described(app, actions)
 
     @app.get(f"{PREFIX}/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return answer(described)
+        return answer(description)
 
-    app.openapi = lambda: described  # type: ignore[method-assign]
+    app.openapi = lambda: description  # type: ignore[method-assign]
     app.add_exception_handler(InterlockError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     return app
+
+
+def described() -> dict[str, Any]:
+    """The OpenAPI description of all there is, without a resident process: for the reference and for tests."""
+    nobody = AsyncClient(Path("/nowhere"), trusted_uids=frozenset())
+    resident = Resident(nobody, nobody, Watcher(nobody.door, trusted_uids=frozenset()), nobody)
+    description: dict[str, Any] = build_app(
+        resident, HttpLimits(), find_view_classes(), find_action_classes()
+    ).openapi()
+    return description
 
 
 def gated(app: FastAPI, limits: HttpLimits, hosts: tuple[str, ...], *, secure: bool) -> Gate:

@@ -10,7 +10,9 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
+from interlock.core.errors import InterlockError, Invalid
 from interlock.core.model import JsonObject
+from interlock.interfaces.http.problems import at
 from interlock.interfaces.local.async_client import AsyncClient
 from interlock.interfaces.local.protocol import JsonMapping
 from interlock.interfaces.local.watching import Watcher
@@ -41,7 +43,10 @@ class Asking:
 
     async def call(self, method: str, params: JsonMapping | None = None) -> JsonMapping:
         """Ask the resident process. Raises what it answers with."""
-        return await self.resident.client.call(method, params, token=self.token, acting_as=self.acting_as)
+        try:
+            return await self.resident.client.call(method, params, token=self.token, acting_as=self.acting_as)
+        except Invalid as error:
+            raise _placed(error, method) from error
 
     async def view(self, name: str, args: JsonMapping | None = None) -> JsonObject:
         """Read a view."""
@@ -74,6 +79,16 @@ class Asking:
             acting_as=self.acting_as,
             wait_seconds=wait_seconds,
         )
+
+
+def _placed(error: Invalid, method: str) -> InterlockError:
+    """The error, with the first place of the request that the resident process complained about."""
+    problems = error.details.get("problems")
+    if not isinstance(problems, list) or not problems:
+        return error
+    name = str(problems[0]).partition(":")[0]
+    part = {"view": "query.", "submit": "body.args.", "propose": "body.args."}.get(method, "body.")
+    return at(error, f"body.{name.removeprefix('ask.')}" if name.startswith("ask.") else part + name)
 
 
 def asking_of(

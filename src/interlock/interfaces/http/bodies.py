@@ -11,11 +11,10 @@ from interlock.core.model import JsonObject
 WAIT_SECONDS_MAX = 50.0
 NUMBER_MAX = 2**63 - 1
 
-Reason = Annotated[str | None, Field(default=None, max_length=2000, description="For those who read the log later.")]
+Reason = Annotated[str | None, Field(max_length=2000, description="For those who read the log later.")]
 Digest = Annotated[
     str | None,
     Field(
-        default=None,
         pattern=r"^[0-9a-f]{6,64}$",
         description="The plan that you were shown, or the beginning of its digest: another plan is refused (412).",
     ),
@@ -23,7 +22,6 @@ Digest = Annotated[
 WaitSeconds = Annotated[
     float,
     Field(
-        default=0.0,
         ge=0,
         le=WAIT_SECONDS_MAX,
         description="How long to stay on the line until the Run comes to rest. It goes on afterwards.",
@@ -42,48 +40,48 @@ class AskBody(Body):
 
     action: str = Field(min_length=1, max_length=100, examples=["file.write"])
     args: JsonObject = Field(default={}, examples=[{"path": "/srv/site/motd", "content": "hello\n"}])
-    reason: Reason
+    reason: Reason = None
     timeout_seconds: float | None = Field(default=None, gt=0, le=24 * 3600)
-    digest: Digest
+    digest: Digest = None
 
 
 class RunBody(AskBody):
     """An ask. `confirmed` says that it is to be done, not only shown."""
 
     confirmed: bool = False
-    wait: WaitSeconds
+    wait: WaitSeconds = 0.0
 
 
 class DecisionBody(Body):
     """A yes or a no to one Run."""
 
     verdict: Literal["approve", "deny"]
-    reason: Reason
-    digest: Digest
-    wait: WaitSeconds
+    reason: Reason = None
+    digest: Digest = None
+    wait: WaitSeconds = 0.0
 
 
 class CancelBody(Body):
     """Why a Run should end."""
 
-    reason: Reason
+    reason: Reason = None
 
 
 class AgainBody(Body):
     """Ask again about a Run: retry it, or take it back."""
 
-    reason: Reason
+    reason: Reason = None
     confirmed: bool = False
-    digest: Digest
-    wait: WaitSeconds
+    digest: Digest = None
+    wait: WaitSeconds = 0.0
 
 
 class ResolutionBody(Body):
     """What a person found out about a Run that nobody understands."""
 
     resolution: Literal["repeat", "skip", "undo"]
-    reason: Reason
-    wait: WaitSeconds
+    reason: Reason = None
+    wait: WaitSeconds = 0.0
 
 
 class Open(BaseModel):

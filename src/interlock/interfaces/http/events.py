@@ -35,6 +35,8 @@ RECONNECT_MILLISECONDS = 500
 _AGAIN_SECONDS = 0.5
 _EVENT_ID = re.compile(r"(\d{1,9})\.([a-z]{1,20})")
 
+_STATES = {"none", *(state.value for state in RunState)}
+
 router = APIRouter(route_class=JsonRoute, tags=["Runs"])
 
 
@@ -75,7 +77,7 @@ class Seen:
         if not event_id:
             return cls()
         found = _EVENT_ID.fullmatch(event_id)
-        if found is None or (found[2] != "none" and found[2] not in RunState):
+        if found is None or found[2] not in _STATES:
             msg = "that is no id of an event of ours"
             fix = "leave it out to begin at the beginning"
             raise at(Invalid(msg, code="args.invalid", fix=fix), "header.Last-Event-ID")

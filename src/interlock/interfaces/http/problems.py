@@ -41,7 +41,7 @@ def problem_of(error: InterlockError, instance: str | None = None) -> JsonObject
     """The body: RFC 9457's members, and `kind`, `code`, `fix`, `place` and `details` as every interface has them."""
     told = json.loads(json.dumps(error.to_json(), default=str))
     details = told["details"]
-    place = details.pop("place", None) or _place_of(details)
+    place = details.pop("place", None)
     return {
         "type": f"urn:interlock:error:{error.code}",
         "title": TITLES[error.kind],
@@ -54,14 +54,6 @@ def problem_of(error: InterlockError, instance: str | None = None) -> JsonObject
         "place": place,
         "details": details,
     }
-
-
-def _place_of(details: JsonObject) -> str | None:
-    """The first place that the resident process complained about."""
-    problems = details.get("problems")
-    if isinstance(problems, list) and problems:
-        return "body." + str(problems[0]).partition(":")[0]
-    return None
 
 
 def answer_problem(error: InterlockError, instance: str | None = None, **more: object) -> Response:

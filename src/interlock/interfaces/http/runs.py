@@ -242,7 +242,7 @@ async def _rested(asking: Asking, run: JsonMapping, seconds: float) -> JsonMappi
         seen = await asking.look(number, state=state, output=False, wait_seconds=left)
         moved = moved or seen["state"] != state
         state = str(seen["state"])
-    return await asking.view("run", {"run": number}) if moved else run
+    return dict(await asking.view("run", {"run": number})) if moved else run
 
 
 def _cursor_of(number: int) -> str:

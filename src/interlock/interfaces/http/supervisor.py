@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from random import SystemRandom
 
 import structlog
 
@@ -20,7 +19,6 @@ from interlock.core.errors import Conflict, Invalid
 from interlock.core.http import Http
 from interlock.engine.cancellation import cancel_all
 from interlock.interfaces.http.options import LISTEN_DEFAULT, FrontOptions, is_loopback, split_address
-from interlock.lib.backoff import wait_seconds
 from interlock.settings import Locations
 
 log = structlog.get_logger()
@@ -32,6 +30,8 @@ PREDECESSOR_SECONDS_MAX = 25.0
 STOP_SECONDS_MAX = 25.0
 STEADY_SECONDS = 30.0
 """Whoever lived that long did not fail at the start: then it is started again at once."""
+
+AGAIN_SECONDS_MAX = 30.0
 
 _LOOK_SECONDS = 0.1
 
@@ -146,8 +146,13 @@ class Front:
             code = await self._process.wait()
             attempt = 1 if loop.time() - begun > STEADY_SECONDS else attempt + 1
             log.error("http.front_died", code=code, attempt=attempt)
-            await asyncio.wait([asyncio.create_task(asyncio.sleep(wait_seconds(attempt, SystemRandom())))])
+            await asyncio.wait([asyncio.create_task(asyncio.sleep(_again_seconds(attempt)))])
             self._process = await self._spawn()
+
+
+def _again_seconds(attempt: int) -> float:
+    """From a tenth of a second, doubling; there is one front, so nobody else comes back at the same moment."""
+    return float(min(AGAIN_SECONDS_MAX, 0.05 * 2**attempt))
 
 
 @asynccontextmanager

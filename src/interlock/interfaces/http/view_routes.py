@@ -47,7 +47,7 @@ def _reader(cls: type[View]) -> Callable[..., Awaitable[Response]]:
         return read
 
     async def read_json(asking: Asker, args: Annotated[Json[JsonObject], Query()] = None) -> Response:  # type: ignore[assignment]
-        return answer({"data": await asking.view(cls.name, args or {})})
+        return answer({"data": await asking.view(cls.name, dict(args or {}))})
 
     return read_json
 

@@ -11,7 +11,7 @@ from gunicorn.workers import gasgi
 from interlock.interfaces.http.events import Places
 
 
-class FrontProtocol(ASGIProtocol):
+class FrontProtocol(ASGIProtocol):  # type: ignore[misc]
     """One connection. gunicorn bounds the wait for a further request, but not for the first one."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -28,7 +28,7 @@ class FrontProtocol(ASGIProtocol):
             self.transport.abort()
 
 
-class FrontWorker(gasgi.ASGIWorker):
+class FrontWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     """The process that answers."""
 
     def init_process(self) -> None:
