@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from harness.action_worlds import WORLDS, Stage, World, new_folder
+from harness.action_worlds import WORLDS, Stage, World, new_folder, outside_servers
 from harness.databases import database
 from harness.engine import ALICE, Engine, open_engine, write_project
 from harness.guarded_database import GuardedServer, Shop, shop
@@ -71,6 +71,7 @@ async def engine(postgres_endpoint: Any, guarded: Shop) -> AsyncIterator[Engine]
             roots={"read": ["data"], "write": ["data"]},
             databases=databases,
             services={"nightly": {"roles": ["operator"]}},
+            mcp_servers=outside_servers(Path(folder)),
         )
         async with open_engine(app, owner, locations) as opened:
             yield opened

@@ -52,6 +52,7 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "evidence": ({"run": 1}, {"run": 2}, {"run": 3}),
     "freezes": ({},),
     "pending": ({},),
+    "outside_tools": ({},),
     "people": ({},),
     "run": ({"run": 1}, {"run": 2}, {"run": 3}),
     "runs": ({}, {"state": "open"}, {"state": "succeeded", "limit": 1}, {"actor": "person:alice", "before": 2}),

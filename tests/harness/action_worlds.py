@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
+from harness import outside_mcp
 from harness.engine import ALICE, Engine
 from harness.guarded_database import Shop
 from interlock.core.ask import Ask
@@ -96,8 +100,16 @@ class Stage:
         schedules = await self.engine.query(
             "select name, spec, paused_by, paused_reason from schedule where declared order by name"
         )
+        tools = await self.engine.query("select server, tool, digest from outside_tool order by server, tool")
         tokens = await self.engine.query("select id, name, kind, actor from token where revoked_at is null order by id")
-        return {"files": files, "orders": orders, "programs": programs, "tokens": tokens, "schedules": schedules}
+        return {
+            "files": files,
+            "orders": orders,
+            "programs": programs,
+            "tokens": tokens,
+            "schedules": schedules,
+            "tools": tools,
+        }
 
 
 async def _write_new(stage: Stage) -> World:
@@ -226,6 +238,58 @@ async def _resume_schedule(stage: Stage) -> World:
     return World({"name": stage.word}, None)
 
 
+async def _sql_read(stage: Stage) -> World:
+    view = f"public.{stage.word}"
+    stage.shop.execute(f"set role owner; create view {view} as select 1 as a; grant select on {view} to reader")
+    args: JsonObject = {"database": "shop", "sql": f"select * from {stage.word}"}
+    return World(args, lambda: stage.shop.execute(f"set role owner; drop view {view}; create table {view} (a int)"))
+
+
+def outside_servers(folder: Path) -> JsonObject:
+    """What interlock.yaml says of the MCP server that all worlds share; each has tools of its own there."""
+    outside = folder / "outside"
+    outside.mkdir()
+    command: list[Any] = [sys.executable, outside_mcp.__file__, str(outside)]
+    return {"outside": {"command": command, "tools": {"put": {"repeatable": True, "risk": "low"}}}}
+
+
+def _words(stage: Stage, tool: str, words: str) -> None:
+    """What the server says of its tool from now on."""
+    folder = stage.engine.parts.locations.project_folder.parent / "outside"
+    outside_mcp.add_tool(folder, tool, "append", words)
+
+
+def _another_was_accepted(stage: Stage, tool: str) -> None:
+    with psycopg.connect(stage.engine.parts.address.owner, autocommit=True) as connection:
+        connection.execute("update outside_tool set digest = repeat('0', 64) where tool = %s", (tool,))
+
+
+async def _accept_tool(stage: Stage) -> World:
+    _words(stage, stage.word, "does something")
+    return World({"server": "outside", "tool": stage.word}, lambda: _words(stage, stage.word, "does something else"))
+
+
+async def _accept_tool_again(stage: Stage) -> World:
+    world = await _accept_tool(stage)
+    await stage.succeed("mcp.accept", world.args)
+    _words(stage, stage.word, "does it better")
+    return world
+
+
+async def _call_tool(stage: Stage) -> World:
+    world = await _accept_tool(stage)
+    await stage.succeed("mcp.accept", world.args)
+    args: JsonObject = {**world.args, "args": {"text": "hi", "folder": str(stage.folder)}}
+    return World(args, lambda: _another_was_accepted(stage, stage.word))
+
+
+async def _call_repeatable_tool(stage: Stage) -> World:
+    args: JsonObject = {"server": "outside", "tool": "put"}
+    await stage.succeed("mcp.accept", args)
+    given: JsonObject = {"text": "hi", "folder": str(stage.folder)}
+    return World({**args, "args": given}, lambda: _another_was_accepted(stage, "put"))
+
+
 def _token_args(stage: Stage) -> JsonObject:
     made = make_token(os.urandom(ENTROPY_BYTES))
     return {"id": made.id, "name": stage.word, "actor": "service:nightly", "hash": made.sha256, "scopes": ["view:runs"]}
@@ -239,13 +303,6 @@ async def _revoke_token(stage: Stage) -> World:
     args = _token_args(stage)
     await stage.succeed("token.create", args)
     return World({"id": args["id"]}, None)
-
-
-async def _sql_read(stage: Stage) -> World:
-    view = f"public.{stage.word}"
-    stage.shop.execute(f"set role owner; create view {view} as select 1 as a; grant select on {view} to reader")
-    args: JsonObject = {"database": "shop", "sql": f"select * from {stage.word}"}
-    return World(args, lambda: stage.shop.execute(f"set role owner; drop view {view}; create table {view} (a int)"))
 
 
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
@@ -264,6 +321,8 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "schedule.pause": (_pause_schedule, _pause_again),
     "schedule.resume": (_resume_schedule,),
     "sql.read": (_sql_read,),
+    "mcp.accept": (_accept_tool, _accept_tool_again),
+    "mcp.call": (_call_tool, _call_repeatable_tool),
     "target.hold": (_hold,),
     "token.create": (_create_token,),
     "token.revoke": (_revoke_token,),

@@ -11,6 +11,7 @@ from interlock.adapters.devices import DeviceTargets
 from interlock.adapters.docker import DockerTargets
 from interlock.adapters.files import FileTargets
 from interlock.adapters.kubernetes import KubernetesTargets
+from interlock.adapters.mcp_servers import OutsideMcpServers
 from interlock.adapters.names import NamedTargets
 from interlock.adapters.postgres import SYSTEM_FOLDER, EmbeddedPostgres
 from interlock.adapters.processes import ProcessTargets
@@ -26,6 +27,7 @@ from interlock.commands.actions import CommandExec
 from interlock.core.action import PathClass
 from interlock.core.databases import SQL_DATABASES, SQL_PARSER
 from interlock.core.errors import Permanent
+from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
 from interlock.core.outside import Outside
 from interlock.core.schedule import SCHEDULES
 from interlock.engine.catalog import Catalog
@@ -34,12 +36,17 @@ from interlock.engine.policy.target_classes import CLASSES
 from interlock.schedules.records import StoredSchedules
 from interlock.schedules.store import ScheduleStore
 from interlock.settings import Locations
+from interlock.tools.store import LiveAcceptedTools
 
 
 def outside_systems(base: Base) -> Outside:
     """Every outside system that Actions and rooms may speak to, by its key: one line each."""
     return Outside(
         {
+            ACCEPTED_TOOLS: LiveAcceptedTools(base.database),
+            MCP_SERVERS: OutsideMcpServers(
+                lambda: base.project().mcp_servers, SecretFiles(base.locations.state_folder / "credentials")
+            ),
             SQL_DATABASES: PostgresDatabases(
                 lambda: base.project().databases, SecretFiles(base.locations.state_folder / "credentials")
             ),
