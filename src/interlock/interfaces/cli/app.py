@@ -27,6 +27,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_policy": ("policy",),
     "verbs_audit": ("audit", "backup", "restore"),
     "verbs_mcp": ("mcp", "connect"),
+    "verbs_tokens": ("tokens", "actors"),
     "verbs_setup": ("init", "serve", "stop", "check", "demo"),
 }
 """Module -> the first words of its verbs."""
@@ -34,13 +35,28 @@ MODULES: dict[str, tuple[str, ...]] = {
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("status", "exec", "do", "pending", "approve", "deny", "log", "show", "output", "why", "undo", "retry", "actions"),
     ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
-    ("init", "serve", "stop", "check", "policy", "audit", "adopt", "backup", "restore", "connect", "mcp", "demo"),
+    (
+        "init",
+        "serve",
+        "stop",
+        "check",
+        "policy",
+        "audit",
+        "tokens",
+        "actors",
+        "adopt",
+        "backup",
+        "restore",
+        "connect",
+        "mcp",
+        "demo",
+    ),
 )
 """How `interlock --help` lists them."""
 
 _FORMATS = ("json", "yaml", "table")
 _SHARED = frozenset({"-o", "--output", "--project", "--as"})
-_GROUPS_OF_VERBS = frozenset({"audit", "policy"})
+_GROUPS_OF_VERBS = frozenset({"audit", "policy", "tokens"})
 
 
 class Verbs(TyperGroup):
