@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from harness.engine import ALICE, BOB, CLAUDE, SERVICE, Engine
+from interlock.core.actor import Actor
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied
 from interlock.core.evidence import EvidenceKind
@@ -153,6 +154,27 @@ async def test_slots_are_bounded(opened: Callable[..., Any]) -> None:
     gate.touch()
     for run in runs:
         await engine.rest(run.number)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_all_agents_together_leave_room_for_people(opened: Callable[..., Any], *, fast: bool) -> None:
+    engine = await opened(fast=fast, project={"limits": {"runs_at_once_max": 4}})
+    gate = engine.folder / "gate"
+    agents = [Actor(kind="agent", name=f"a{index}", on_behalf_of=ALICE.id) for index in range(6)]
+    looks = [held(gate, target=f"a{index}", changes=False) for index in range(6)]
+    asked = await asyncio.gather(*(engine.ask(*each) for each in zip(agents, looks, strict=True)))
+
+    async def two() -> bool:
+        found = await engine.query("select count(distinct run) as n from evidence where kind = 'started'")
+        return bool(found[0]["n"] == 2)
+
+    await until(two)
+    person = await engine.ask(ALICE, held(engine.folder, target="b"))
+    assert (await engine.rest(person.number)).state is RunState.SUCCEEDED
+    assert engine.runner.running == 2
+    gate.touch()
+    for run in asked:
+        assert (await engine.rest(run.number)).state is RunState.SUCCEEDED
 
 
 async def freeze(engine: Engine, pattern: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,12 @@ MARGIN_SECONDS = 1.0
 URGENT = frozenset(GROUPS["control"])
 """What steers Interlock never waits behind what it is there to stop."""
 URGENT_SLOTS = 2
+SLOTS_OF_PEOPLE = 2
+"""Which all agents together leave free, however many there are: somebody has to be able to look after them."""
+
+
+def _is_agent(actor_id: str) -> bool:
+    return actor_id.startswith("agent:")
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ class Runner:
         self._signals = signals
         self._worker = worker
         self.owner = owner_of(worker)
-        self.limits = limits
+        for_agents = max(1, limits.slots - SLOTS_OF_PEOPLE)
+        self.limits = replace(limits, caps=replace(limits.caps, agents=for_agents))
         self._free = limits.slots
         self._holds: dict[int, Hold] = {}
         self._abandoned: set[int] = set()
@@ -143,9 +150,11 @@ class Runner:
         """Whether this process alone fills the caps of an actor or an action."""
         runs = [*((hold.run.actor.id, hold.run.action) for hold in self._holds.values()), *self._promised]
         caps = self.limits.caps
-        return sum(actor == actor_id for actor, _ in runs) >= caps.per_actor or sum(
-            name == action for _, name in runs
-        ) >= caps.per_action.get(action, UNCAPPED)
+        return (
+            sum(actor == actor_id for actor, _ in runs) >= caps.per_actor
+            or sum(name == action for _, name in runs) >= caps.per_action.get(action, UNCAPPED)
+            or (_is_agent(actor_id) and sum(_is_agent(actor) for actor, _ in runs) >= caps.agents)
+        )
 
     def beginning(self, plan: Plan) -> JsonObject | None:
         """What is written of the first step's start together with the claim, so that one transaction does for both.

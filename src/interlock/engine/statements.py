@@ -57,6 +57,8 @@ with free as materialized (
     select %(owner)s::text is not null
         and not exists (select 1 from run_target where target = any(%(slots)s::text[]))
         and (select count(*) from run where state = 'running' and actor_id = %(actor_id)s) < %(cap_actor)s
+        and (%(actor_id)s not like 'agent:%%'
+            or (select count(*) from run where state = 'running' and actor_id like 'agent:%%') < %(cap_agents)s)
         and (select count(*) from run where state = 'running' and action = %(action)s) < %(cap_action)s as claimed),
     held as (insert into run (number, state, state_reason, state_code, actor, actor_id, action, summary, risk,
             changes, plan, digest, decision, targets, key, ask_digest, reason, created_at, expires_at, closed_at,
@@ -112,6 +114,9 @@ with head as (
             where mine.run = r.number and (other.holding or (other.run < mine.run and not mine.holding))
             limit 1) is null
         and (select count(*) from run busy where busy.state = 'running' and busy.actor_id = r.actor_id) < %(cap_actor)s
+        and (r.actor_id not like 'agent:%%'
+            or (select count(*) from run busy where busy.state = 'running' and busy.actor_id like 'agent:%%')
+                < %(cap_agents)s)
         and (
             select 1 from unnest(%(capped)s::text[], %(cap_actions)s::int[]) as cap (action, runs_max)
             where cap.action = r.action and cap.runs_max <=

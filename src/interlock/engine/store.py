@@ -66,10 +66,11 @@ class NewRun:
 
 @dataclass(frozen=True)
 class Caps:
-    """How many Runs may run at once for one actor and for one action."""
+    """How many Runs may run at once for one actor, for one action, and for all agents together."""
 
     per_actor: int
     per_action: dict[str, int]
+    agents: int = UNCAPPED
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,7 @@ class RunStore:
             "owner": claim_for if new.state is RunState.QUEUED else None,
             "lease": LEASE_SECONDS,
             "cap_actor": caps.per_actor if caps else 0,
+            "cap_agents": caps.agents if caps else 0,
             "cap_action": caps.per_action.get(new.plan.action, UNCAPPED) if caps else 0,
             "approvals": Jsonb([approval.model_dump(mode="json") for approval in approvals]),
             "waiting_max": waiting_max,
@@ -300,6 +302,7 @@ class RunStore:
             "owner": owner,
             "lease": LEASE_SECONDS,
             "cap_actor": caps.per_actor,
+            "cap_agents": caps.agents,
             "capped": list(caps.per_action),
             "cap_actions": list(caps.per_action.values()),
         }
