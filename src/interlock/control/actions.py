@@ -267,35 +267,47 @@ class Undo(Action):
     def plan(self, args: UndoArgs, facts: JsonObject) -> Plan:
         """The undo steps of the other plan, reversed; each says which action performs it."""
         other = Plan.model_validate(facts["plan"])
-        undo = [step.undo for step in reversed(other.steps) if step.undo is not None and step.changes]
+        numbered = reversed([*enumerate(other.steps)])
+        undo = [(index, step.undo) for index, step in numbered if step.undo is not None and step.changes]
         steps = tuple(
             step.model_copy(
                 update={
                     "verb": "undo",
-                    "params": {"action": other.action, "step": step.model_dump(mode="json")},
+                    "params": {
+                        "action": other.action,
+                        "effect": f"{args.run}:{index}",
+                        "step": step.model_dump(mode="json"),
+                    },
                     "irreversible": step.irreversible or (None if step.undo else "it takes something back itself"),
                 }
             )
-            for step in undo
+            for index, step in undo
         )
         return Plan(
             action=self.name,
             args=args.model_dump(mode="json"),
-            summary=f"undo Run {args.run}: {'; '.join(step.summary for step in undo)}"[:500],
+            summary=f"undo Run {args.run}: {'; '.join(step.summary for _, step in undo)}"[:500],
             steps=steps,
             facts={"digest": facts["digest"], "action": facts["action"]},
         )
 
     def perform(self, step: Step, context: StepContext) -> StepResult:
         """Let the action that did it take it back."""
-        return self._of(step).perform(Step.model_validate(step.params["step"]), context)
+        return self._of(step).perform(_inner(step), context)
 
     def check(self, step: Step, context: StepContext) -> StepResult:
         """Let the action that did it look."""
-        return self._of(step).check(Step.model_validate(step.params["step"]), context)
+        return self._of(step).check(_inner(step), context)
 
     def _of(self, step: Step) -> Action:
         return self.ports.action(str(step.params["action"]))
+
+
+def _inner(step: Step) -> Step:
+    """The undo step of the other plan. Its `effect` is the key (`run:step`) of what it takes back, which within its own
+    Run would be its own."""
+    inner = Step.model_validate(step.params["step"])
+    return inner.model_copy(update={"params": {**inner.params, "effect": step.params["effect"]}})
 
 
 class Hold(Action):

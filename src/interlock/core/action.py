@@ -89,6 +89,14 @@ class Action(ABC):
     def plan(self, args: Any, facts: JsonObject) -> Plan:
         """Make the plan from arguments and facts alone; the same inputs give the same digest."""
 
+    def rehearse(self, args: Any, facts: JsonObject) -> JsonObject:  # noqa: ARG002 - the default looks no further
+        """Further facts that cost something to find out (a dry run that is rolled back, say), the first ones included.
+
+        Asked only after policy did not forbid the plan that was made without them to this very asker; the plan is then
+        made anew, and decided on. It has no lasting effect. Raises as `read_facts`.
+        """
+        return facts
+
     def targets_now(self, step: Step) -> tuple[Target, ...]:
         """What a step of an older plan would touch as the world is now; asked before it is taken back.
 

@@ -16,6 +16,7 @@ from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan
 from interlock.lib.redact import Redactor
 
+Admit = Callable[[Plan], Awaitable[bool]]
 PROBLEMS_SHOWN = 5
 FACTS_SECONDS = 60.0
 """How long the world may take to answer; what reads it after that is left alone, and its answer is not waited for."""
@@ -36,8 +37,10 @@ class Planner:
         self._in_thread = in_thread
         self._facts_seconds = facts_seconds
 
-    async def plan(self, name: str, args: JsonObject) -> Plan:
+    async def plan(self, name: str, args: JsonObject, admit: Admit | None = None) -> Plan:
         """The plan for an ask as the world is now.
+
+        `admit` says of a plan that was made without a rehearsal whether the asker may have one; without it nobody may.
 
         Raises:
             NotFound: There is no such action, or nothing by a name in the arguments.
@@ -50,7 +53,21 @@ class Planner:
         validated = validate(action.Args, args, f"{name}")
         if type(action).read_facts is Action.read_facts:
             return action.plan(validated, {})
-        return await self._in_time(name, lambda: action.plan(validated, action.read_facts(validated)))
+        if type(action).rehearse is Action.rehearse:
+            return await self._in_time(name, lambda: action.plan(validated, action.read_facts(validated)))
+        return await self._rehearsed(name, action, validated, admit)
+
+    async def _rehearsed(self, name: str, action: Action, args: Any, admit: Admit | None) -> Plan:
+        facts: JsonObject = {}
+
+        def look() -> Plan:
+            facts.update(action.read_facts(args))
+            return action.plan(args, facts)
+
+        plan = await self._in_time(name, look)
+        if admit is None or not await admit(plan):
+            return plan
+        return await self._in_time(name, lambda: action.plan(args, action.rehearse(args, facts)))
 
     async def _in_time(self, name: str, make: Callable[[], Plan]) -> Plan:
         """Make a plan in a thread: to compare two large files takes a while, and nobody else waits for it."""

@@ -20,7 +20,7 @@ from interlock.core.project import Limits
 from interlock.core.run import Run, RunState
 from interlock.engine.execution import Ending
 from interlock.engine.hold import Hold
-from interlock.engine.planner import Planner
+from interlock.engine.planner import Admit, Planner
 from interlock.engine.policy.freezes import freeze_of, glass_of, pause_of, told
 from interlock.engine.policy.judge import Judge
 from interlock.engine.policy.request import DecisionContext
@@ -69,7 +69,7 @@ class Door:
     async def propose(self, actor: Actor, ask: Ask) -> Proposal:
         """Plan and decide, record nothing. Raises as `Planner.plan`."""
         _require_recordable(ask)
-        plan = await self._planner.plan(ask.action, ask.args)
+        plan = await self._planner.plan(ask.action, ask.args, self._admit(actor))
         return Proposal(plan, plan.digest, self._decide(actor, plan, 0, await self._store.freezes()))
 
     async def submit(self, actor: Actor, ask: Ask) -> Run | Proposal:
@@ -99,7 +99,7 @@ class Door:
 
     async def _submit_new(self, actor: Actor, ask: Ask) -> Run | Proposal:
         limits = self._limits()
-        plan = await self._planner.plan(ask.action, ask.args)
+        plan = await self._planner.plan(ask.action, ask.args, self._admit(actor))
         digest = plan.digest
         if ask.digest is not None and not digest.startswith(ask.digest):
             msg = "the world changed: the plan is not the one that you were shown; nothing was done"
@@ -155,7 +155,7 @@ class Door:
         """Plan and decide again before the first effect of a Run that waited; None: it may go on."""
         run = hold.run
         try:
-            plan = await self._planner.plan(run.action, run.plan.args)
+            plan = await self._planner.plan(run.action, run.plan.args, self._admit(run.actor))
             if plan.digest != run.digest:
                 return Ending(RunState.STALE, "the world changed since the plan was made", "plan.changed")
             approvals, freezes = await self._store.circumstances(run.number)
@@ -199,6 +199,14 @@ class Door:
     def left(self, run: Run, approvals: tuple[Approval, ...]) -> Decision:
         """What policy says to a Run's own plan with these verdicts. A freeze is looked at when the Run is started."""
         return self._decide(run.actor, run.plan, run.number, (), approvals, digest=run.digest)
+
+    def _admit(self, actor: Actor) -> Admit:
+        """Whether a plan may be rehearsed for this actor: unless policy forbids it to him whoever says yes."""
+
+        async def admit(plan: Plan) -> bool:
+            return self._decide(actor, plan, 0, await self._store.freezes()).outcome != "forbid"
+
+        return admit
 
     def _decide(
         self,
