@@ -11,6 +11,7 @@ from interlock.core.approval import Approval, ApprovalKind
 from interlock.core.decision import Requirement
 from interlock.core.errors import Conflict, Denied, Invalid, Stale
 from interlock.core.evidence import Chain, EvidenceKind
+from interlock.core.model import JsonObject
 from interlock.core.project import Limits
 from interlock.core.role import code_of_action
 from interlock.core.run import Run, RunState
@@ -100,7 +101,8 @@ class Approvals:
                 raise Denied(msg, code="approval.does_not_count", fix=f"interlock why {number}")
             left = decision.requirements
             chain = Chain.after(number, rows)
-            added = [chain.extend(EvidenceKind.APPROVED, now, verdict_data(approval))]
+            via: JsonObject = {"via": actor.via} if actor.via is not None else {}
+            added = [chain.extend(EvidenceKind.APPROVED, now, {**verdict_data(approval), **via})]
             word = "approved" if verdict else "denied"
             events = [event_of(number, f"run.{word}", run.actor, run.action, by=actor.id, reason=reason)]
             state, told, code = RunState.WAITING, run.state_reason, run.state_code
