@@ -364,6 +364,20 @@ def test_a_pattern_that_needs_more_than_linear_time_is_refused(shop: Shop, patte
         )
 
 
+@pytest.mark.parametrize("path", ["/bin/sh", "/bin/bash", "/usr/bin/env", "/usr/bin/cat"])
+def test_a_wrapper_or_a_known_program_is_not_adopted_under_another_name(shop: Shop, path: str) -> None:
+    with pytest.raises(Denied) as caught:
+        shop.plan_adoption(
+            path=path, name="report.any", arguments={"c": ".*", "text": ".*"}, examples=["report.any -c id"]
+        )
+    assert caught.value.code == "command.refused"
+
+
+def test_a_script_may_be_called_like_a_wrapper(shop: Shop) -> None:
+    path = shop.script().rename(shop.folder / "watch")
+    assert shop.plan_adoption(path=str(path), name="report.watch").steps[0].verb == "adopt"
+
+
 def test_an_adopted_name_looks_like_no_program_of_the_library(shop: Shop) -> None:
     for name in ("df", "Report", "a b", "../x", "report"):
         with pytest.raises((Invalid, Conflict)):

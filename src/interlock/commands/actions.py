@@ -43,6 +43,7 @@ EXAMPLE_CHARACTERS_MAX = 1000
 SCRIPT_BYTES_MAX = 1024 * 1024 * 1024
 READ_BYTES = 1024 * 1024
 SEARCH_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+SYSTEM_FOLDERS = ("/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/")
 STARTED_WITH = ("binary", "argv", "folder", "environment", "program", "context", "sha256")
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -279,8 +280,13 @@ class Adopt(Action):
         if found.st_mode & OTHERS_MAY_WRITE or found.st_uid not in (0, os.geteuid()):
             msg = f"{path} can be changed by others than its operator"
             raise Denied(msg, code="adopt.writable", fix=f"chown root {path} && chmod go-w {path}")
+        base = load_library(())
+        disguise = base.refuse_disguise(args.name, path)
+        if disguise is not None and path.startswith(SYSTEM_FOLDERS):
+            # Under any name it would run what its arguments say.
+            raise _refusal(disguise)
         sha256 = _sha256_of(path)
-        self._require_sound(args, _schema_of(args, path, sha256))
+        self._require_sound(args, _schema_of(args, path, sha256), base)
         earlier = next((known for known in self.ports.records.adopted() if known["program"] == args.name), None)
         return {"path": path, "sha256": sha256, "owner": found.st_uid, "earlier": earlier}
 
@@ -306,13 +312,12 @@ class Adopt(Action):
             action=self.name, args=args.model_dump(mode="json"), summary=step.summary, steps=(step,), facts=facts
         )
 
-    def _require_sound(self, args: AdoptArgs, schema: JsonObject) -> None:
+    def _require_sound(self, args: AdoptArgs, schema: JsonObject, base: Library) -> None:
         """Raises Invalid when the schema is none, the name is taken by the library, or an example does not fit."""
         program = program_of(schema, f"the program {args.name}")
         if args.arguments and not args.examples:
             msg = f"{args.name} takes arguments, so it needs an example of how it is asked for"
             raise Invalid(msg, code="adopt.no_example", fix=f"--example '{args.name} ...'")
-        base = load_library(())
         if args.name in base.programs:
             msg = f"{args.name} is the name of a program of the library"
             raise Conflict(msg, code="adopt.name_taken", fix="choose another name")
