@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from interlock.commands.binary import resolve_binary
+from interlock.commands.history import Git, shows_secret
 from interlock.commands.library import Library
 from interlock.commands.model import Access, Operation, PathReference
 from interlock.commands.repository import find_repository, is_out_of_reach, settings_at
@@ -122,12 +123,14 @@ class Surroundings:
             targets.append(self._file(asked, real))
         if operation.changes:
             targets += self._touched(operation, folder, context)
+        where = os.path.realpath(folder) if uses_folder else context.folder
+        operation = self._with_history(operation, Git(binary, where, self._environment(operation)), tuple(argv), paths)
         return Placed(
             operation=operation,
             binary=binary,
             argv=tuple(argv),
-            folder=os.path.realpath(folder) if uses_folder else context.folder,
-            environment={**CLEAN_ENVIRONMENT, **operation.environment},
+            folder=where,
+            environment=self._environment(operation),
             context=context_digest(context),
             paths=tuple(paths),
             targets=tuple({target.key: target for target in targets}.values()),
@@ -219,6 +222,25 @@ class Surroundings:
         inside = self._inside(repository.top, self._readable())
         trusted = inside and repository.plain and is_out_of_reach(real, repository.places)
         return operation if trusted else operation.untrusted()
+
+    def _with_history(
+        self, operation: Operation, git: Git, argv: tuple[str, ...], paths: list[tuple[str, str]]
+    ) -> Operation:
+        """What git shows of commits; in a repository whose settings may run code it is not even asked."""
+        if operation.program != "git" or not operation.tree or not operation.only_reads:
+            return operation
+        places = [real for asked, real in paths if Path(real).is_dir() and find_repository(real) is not None]
+        repository = find_repository(places[0]) if places else None
+        revisions = tuple(reference.text for reference in operation.paths if reference.access == "revision")
+        if repository is not None and shows_secret(
+            git, argv, revisions, lambda name: self._is_secret(f"{repository.top}/{name}")
+        ):
+            return operation.disclosing("secret")
+        return operation
+
+    @staticmethod
+    def _environment(operation: Operation) -> dict[str, str]:
+        return {**CLEAN_ENVIRONMENT, **operation.environment}
 
     def _is_secret(self, real: str) -> bool:
         return self._library.classify_path(real) == "secret"
