@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from interlock.core.errors import Permanent
+from interlock.interfaces.cli.answer import answer_of_error, write_answer
 from interlock.interfaces.cli.app import run
 
 
@@ -58,3 +60,12 @@ def test_what_is_no_export_could_not_be_checked(capsys: pytest.CaptureFixture[st
 def test_wrong_words_are_answered_in_the_format_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["nosuch", "--output", "json"]) == 2
     assert json.loads(capsys.readouterr().out)["data"]["error"]["code"] == "usage"
+
+
+def test_the_end_of_a_log_is_shown_in_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    error = Permanent("it did not start: no room", code="resident.failed", details={"log": ["one", "\x1b[2Jtwo"]})
+    write_answer(answer_of_error(error), "table", colour=False)
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == ["failed: it did not start: no room", "  one"]
+    assert "two" in told[2]
+    assert "\x1b" not in told[2]

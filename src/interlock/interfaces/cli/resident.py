@@ -94,7 +94,9 @@ def start(locations: Locations, settings: Settings) -> Resident:
         fix += f"; if it hangs: kill {holder.pid}" if holder is not None else ""
         raise Transient(msg, code="resident.slow", fix=fix)
     tail = _log_tail(locations, said_before)
-    msg = "the resident process did not start" + (f": {tail[-1].strip()}" if tail else "")
+    # After a traceback stands our own sentence about it, which says nothing of the cause.
+    causes = [line for line in tail if say("this is a bug in Interlock; the lines above say where") not in line]
+    msg = "the resident process did not start" + (f": {causes[-1].strip()}" if causes else "")
     fix = f"interlock serve; its log is {locations.log_file}"
     raise Permanent(msg, code="resident.failed", fix=fix, details={"log": tail})
 
