@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from interlock.core.database_declaration import DatabaseDeclaration
+from interlock.core.http import Http
 from interlock.core.mcp_server import McpServer, ServerName
 from interlock.core.model import Frozen
 from interlock.core.ports import ProgramContext
-from interlock.core.schedule import Schedule, ScheduleName
 from interlock.core.role import Role
+from interlock.core.schedule import Schedule, ScheduleName
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Preset = Literal["observe", "small-team", "strict"]
@@ -111,12 +112,13 @@ class Project(Frozen):
     schedules: dict[ScheduleName, Schedule] = {}
     limits: Limits = Limits()
     retention: Retention = Retention()
+    http: Http = Http()
     contexts: dict[str, ProgramContext] = {}
     programs: tuple[str, ...] = ()
-    databases: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")], DatabaseDeclaration] = {}
-    """Databases that are guarded: what `sql.read`, `sql.write` and `sql.migrate` may reach, and as whom."""
     mcp_servers: dict[ServerName, McpServer] = {}
     """MCP servers of others, whose tools may be called through the door once a person accepted them."""
+    databases: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")], DatabaseDeclaration] = {}
+    """Databases that are guarded: what `sql.read`, `sql.write` and `sql.migrate` may reach, and as whom."""
     policies: tuple[str, ...] = ("policies",)
     isolated: bool = False
     """The operator's word that an unknown program, run through the door, can reach no protected resource."""
