@@ -21,6 +21,7 @@ import pytest
 
 from interlock.core.errors import Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.ports import TAIL_BYTES, ProcessSpec
+from interlock.engine.guard import supervise
 from interlock.engine.guard.process_tree import (
     MARK,
     all_processes,
@@ -150,6 +151,24 @@ def test_a_kill_behind_a_go_is_heard_first(tmp_path: Path) -> None:
     assert isinstance(error, Transient)
     assert error.effect_sent is False
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_ends_the_program_of_a_guard_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "REPORT_SECONDS", 0.5)
+    process = GuardedProcess.start(sh("exec sleep 60"), TOKEN)
+    pid = guard_pid(process)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(process.go, boot_seconds() + 600, ignore)
+        until(lambda: bool(list(descendants(pid, all_processes()))))
+        (child,) = (each.pid for each in descendants(pid, all_processes()))
+        os.kill(pid, signal.SIGSTOP)
+        process.kill()
+        error = ended.exception(20)
+    assert isinstance(error, Transient)
+    assert error.code == "guard.stuck"
+    assert process_stat(pid) is None
+    left = process_stat(child)
+    assert left is None or not left.is_alive
 
 
 def test_a_guard_that_never_goes_leaves_with_its_worker_side() -> None:

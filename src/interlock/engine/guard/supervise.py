@@ -168,6 +168,7 @@ class GuardedProcess:
         self._lock = threading.Lock()
         self._closing = threading.Lock()
         self._deadline = 0.0
+        self._kill_asked = math.inf
         self._went = False
         self._closed = False
         self._identity: GuardIdentity | None = None
@@ -303,7 +304,7 @@ class GuardedProcess:
         poll.register(self._output, select.POLLIN)
         poll.register(self._control, select.POLLIN)
         while True:
-            limit = min(time_up, self._deadline) + REPORT_SECONDS
+            limit = min(time_up, self._deadline, self._kill_asked) + REPORT_SECONDS
             if boot_seconds() >= limit:
                 self._prove_dead()
                 msg = "the guard did not report in time; it and all that it ran were killed"
@@ -348,7 +349,11 @@ class GuardedProcess:
         self._send(f"deadline {float(deadline)!r}")
 
     def kill(self) -> None:
-        """End the program, or keep it from being executed; `go` returns or raises soon after."""
+        """End the program, or keep it from being executed; `go` returns or raises soon after.
+
+        A guard that is stopped does not hear of it, and is ended from outside when it does not report.
+        """
+        self._kill_asked = min(self._kill_asked, boot_seconds())
         self._send("kill")
 
     def close(self) -> None:
