@@ -99,7 +99,8 @@ def test_a_route_wants_a_token(front: HttpFront, method: str, path: str) -> None
 
 
 def test_the_description_wants_a_token_too(front: HttpFront) -> None:
-    assert front.client(None).get(f"{PREFIX}/openapi.json").status_code == 401
+    with front.client(None) as client:
+        assert client.get(f"{PREFIX}/openapi.json").status_code == 401
 
 
 def test_a_token_that_is_none_of_ours_is_refused(front: HttpFront) -> None:

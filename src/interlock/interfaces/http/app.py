@@ -14,10 +14,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from interlock import __version__
 from interlock.core.action import Action
-from interlock.core.errors import InterlockError, Invalid, Transient
+from interlock.core.errors import InterlockError, Invalid
 from interlock.core.http import HttpLimits
 from interlock.core.view import View
 from interlock.engine.catalog import find_action_classes, find_view_classes
@@ -26,13 +27,16 @@ from interlock.interfaces.http.asking import Resident
 from interlock.interfaces.http.bodies import Problem
 from interlock.interfaces.http.gate import Gate
 from interlock.interfaces.http.health import Readiness, components_of
-from interlock.interfaces.http.problems import MEDIA_TYPE, answer_problem, unknown_route, wrong_method
+from interlock.interfaces.http.problems import MEDIA_TYPE, answer_problem, bug, unknown_route, wrong_method
 from interlock.interfaces.http.routing import answer
 from interlock.interfaces.http.view_routes import view_router
 from interlock.interfaces.local.async_client import AsyncClient
 from interlock.interfaces.local.watching import Watcher
+from interlock.interfaces.mcp.http import mcp_app
+from interlock.interfaces.mcp.session import CALLS_MAX
 
 PREFIX = "/api/v1"
+MCP_PATH = "/mcp"
 DESCRIPTION = """\
 One door between whoever wants to change production and production.
 
@@ -48,12 +52,21 @@ def build_app(
     resident: Resident, limits: HttpLimits, views: Iterable[type[View]], actions: Iterable[type[Action]]
 ) -> FastAPI:
     """The application without its gate. `views` become routes; `actions` are shown as examples of asks."""
+    # Agents wait for long in their calls: on connections of their own they are in nobody's way.
+    agents = AsyncClient(
+        resident.client.door,
+        trusted_uids=resident.client.trusted_uids,
+        connections_max=CALLS_MAX,
+        bearers_only=True,
+    )
+    mcp = mcp_app(lambda: agents)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            for each in (resident.client, resident.long, resident.watcher, resident.probe):
+            for each in (resident.client, resident.long, resident.watcher, resident.probe, agents):
                 await stack.enter_async_context(each)
+            await stack.enter_async_context(mcp.running())
             app.state.places = events.Places(limits.streams_max)
             app.state.readiness = Readiness(components_of(resident))
             yield
@@ -67,6 +80,7 @@ def build_app(
         api.include_router(router)
     app.include_router(api)
     app.include_router(health.router)
+    app.router.routes.append(Route(MCP_PATH, mcp, include_in_schema=False))
     description = _described(app, actions)
 
     @app.get(f"{PREFIX}/openapi.json", include_in_schema=False)
@@ -75,6 +89,7 @@ def build_app(
 
     app.openapi = lambda: description  # type: ignore[method-assign]
     app.add_exception_handler(InterlockError, _on_error)
+    app.add_exception_handler(Exception, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     return app
@@ -96,7 +111,7 @@ def gated(app: FastAPI, limits: HttpLimits, hosts: tuple[str, ...], *, secure: b
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    return answer_problem(_own(error), request.url.path)
+    return answer_problem(error if isinstance(error, InterlockError) else bug(error), request.url.path)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -126,13 +141,6 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 def _place(found: dict[str, Any]) -> str:
     return ".".join(str(part) for part in found["loc"])
-
-
-def _own(error: Exception) -> InterlockError:
-    if isinstance(error, InterlockError):
-        return error
-    msg = "the request did not come to its end"
-    return Transient(msg, code="http.broken")
 
 
 def _described(app: FastAPI, actions: Iterable[type[Action]]) -> dict[str, Any]:

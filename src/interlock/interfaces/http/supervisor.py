@@ -27,7 +27,9 @@ BACKLOG = 1024
 PREDECESSOR_SECONDS_MAX = 25.0
 """How long the front of a resident process that was killed may take to let go of the address."""
 
-STOP_SECONDS_MAX = 25.0
+STOP_SECONDS_MAX = 3.0
+"""Which an idle client, who merely keeps his connection, may take."""
+
 STEADY_SECONDS = 30.0
 """Whoever lived that long did not fail at the start: then it is started again at once."""
 
@@ -97,20 +99,20 @@ class Front:
             os.kill(self.pid, signal.SIGHUP)
 
     async def stop(self) -> None:
-        """End it; requests that are under way are answered first."""
+        """End it, and wait until it is gone."""
         self._stopping = True
         if self._keeping is not None:
             await cancel_all([self._keeping])
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.terminate()
-        try:
-            async with asyncio.timeout(STOP_SECONDS_MAX):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        # Ever less politely: after the first, requests that are under way are answered, and nobody else is.
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
+            process.send_signal(number)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS_MAX):
+                    await process.wait()
+                    return
 
     def _write(self, http: Http) -> None:
         host, _ = split_address(self._listening.listen)

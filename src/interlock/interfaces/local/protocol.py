@@ -41,6 +41,9 @@ def encode_frame(frame: JsonMapping) -> bytes:
         # Python hands over bytes of the command line that are not UTF-8 as lone surrogates (PEP 383).
         msg = f"text that is not UTF-8 cannot be sent: {error.object[error.start : error.end]!r}"
         raise Invalid(msg, code="protocol.text", fix="write names and values in UTF-8") from error
+    except ValueError as error:
+        msg = "a number that is infinite, or none at all, cannot be sent"
+        raise Invalid(msg, code="protocol.number", fix="write numbers that JSON knows") from error
     if len(line) > FRAME_BYTES_MAX:
         msg = f"a message of {len(line):,} bytes is over the {FRAME_BYTES_MAX:,} that fit"
         raise Invalid(msg, code="protocol.size", fix="put large content into a file and name the file")
