@@ -216,8 +216,9 @@ class Scheduler:
             return
         skip_until = standing.skip_until
         in_pause = [each for each in waiting if skip_until is not None and each.due_at <= skip_until]
-        words = "it fell into a pause"
-        await self._store.change(name, [self._over(standing, each, "skipped", words) for each in in_pause])
+        if in_pause:
+            words = "it fell into a pause"
+            await self._store.change(name, [self._over(standing, each, "skipped", words) for each in in_pause])
         _, open_count = await self._store.submitted(name)
         rest = [each for each in waiting if each not in in_pause]
         for verdict in decide(rest, standing.schedule, now, busy=open_count > 0):

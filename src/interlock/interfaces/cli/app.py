@@ -25,6 +25,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_decide": ("approve", "deny", "cancel", "resolve"),
     "verbs_hold": ("hold",),
     "verbs_policy": ("policy",),
+    "verbs_schedules": ("schedules",),
     "verbs_audit": ("audit", "backup", "restore"),
     "verbs_mcp": ("mcp", "connect"),
     "verbs_tokens": ("tokens", "actors"),
@@ -41,6 +42,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "stop",
         "check",
         "policy",
+        "schedules",
         "audit",
         "tokens",
         "actors",
@@ -56,7 +58,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 
 _FORMATS = ("json", "yaml", "table")
 _SHARED = frozenset({"-o", "--output", "--project", "--as"})
-_GROUPS_OF_VERBS = frozenset({"audit", "policy", "tokens"})
+_GROUPS_OF_VERBS = frozenset({"audit", "policy", "schedules", "tokens"})
 
 
 class Verbs(TyperGroup):
