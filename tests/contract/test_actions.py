@@ -87,7 +87,8 @@ async def stage(engine: Engine, guarded: Shop) -> AsyncIterator[Stage]:
 async def plan_in(stage: Stage, action: Action, args: JsonObject) -> Plan:
     """The plan as the door makes it: facts in a thread, the plan from them."""
     validated = validate(action.Args, args, action.name)
-    return action.plan(validated, await asyncio.to_thread(action.read_facts, validated))
+    facts = await asyncio.to_thread(action.read_facts, validated)
+    return action.plan(validated, await asyncio.to_thread(action.rehearse, validated, facts))
 
 
 # What it is called and asked with.

@@ -120,6 +120,11 @@ with recursive follows(oid) as (
 select n.nspname, c.relname, c.relkind::text, c.oid::int8 from follows f join pg_catalog.pg_class c on c.oid = f.oid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid <> $1::oid order by 1, 2
 """
+_REFERENCED = """
+select distinct a.attname from pg_catalog.pg_constraint c
+    join pg_catalog.pg_attribute a on a.attrelid = c.confrelid and a.attnum = any(c.confkey)
+where c.confrelid = $1::oid and c.contype = 'f' order by 1
+"""
 _CODE = """
 with touched as (select unnest($1::oid[]) as oid), run as (
     select t.tgfoid as oid, 'the trigger ' || t.tgname as what from pg_catalog.pg_trigger t
@@ -222,6 +227,7 @@ class Catalogue:
             defaults={row[0]: row[3] for row in columns if row[3] is not None},
             unknown_code=unknown,
             related=related,
+            referenced=tuple(row[0] for row in connection.execute(_REFERENCED, (relation.oid,)).fetchall()),
             cascades=cascades,
             key_cascades=key_cascades,
             everything=self.tables(connection, None) if unknown else (),

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import psycopg
 
 from interlock.adapters.sql_catalog import Catalogue
 from interlock.adapters.sql_connections import Connection, Connections, Role
+from interlock.adapters.sql_writing import (
+    bound,
+    identity_of,
+    put_rows_back,
+    run_statement,
+    system_of,
+    unstable_columns,
+)
 from interlock.core.database_declaration import DatabaseDeclaration
 from interlock.core.databases import (
+    BeforeCommit,
     CatalogFacts,
     Column,
+    Fate,
+    Image,
     QueryResult,
     RelationFacts,
     Scalar,
     StatementShape,
     TableFacts,
+    TransactionIdentity,
+    WriteOutcome,
+    WriteRequest,
 )
-from interlock.core.errors import Stale
+from interlock.core.errors import Stale, Transient
 from interlock.core.secret_reference import Secrets
 
 BATCH_BYTES = 16 * 1024 * 1024
 BATCH_ROWS_MAX = 1000
+_WRITE = "begin transaction isolation level repeatable read, read write"
 _READ = "begin transaction isolation level repeatable read, read only"
 
 
@@ -77,6 +93,64 @@ class PostgresDatabases:
         with self._transaction(database, "migrate", _READ) as connection:
             return self._catalogue.tables(connection, self.declaration(database).schemas)
 
+    def estimate(self, database: str, shape: StatementShape, parameters: Sequence[Scalar]) -> int:
+        """As the Protocol says."""
+        text = f"explain (format json) {shape.text}"
+        with self._transaction(database, "write", _WRITE) as connection, connection.cursor() as cursor:
+            (row,) = cursor.stream(text.encode(), bound(parameters))
+        plan = row[0][0]["Plan"]
+        # A statement that writes has one source of rows, and no rows of its own.
+        return int(plan["Plan Rows"] or plan["Plans"][0]["Plan Rows"])
+
+    def rehearse(self, database: str, request: WriteRequest) -> WriteOutcome:
+        """As the Protocol says; done twice, in two transactions, to see what is decided only when it happens."""
+        declaration = self.declaration(database)
+        with self._transaction(database, "write", _WRITE) as connection:
+            first = run_statement(connection, request, declaration)
+        with self._transaction(database, "write", _WRITE) as connection:
+            second = run_statement(connection, request, declaration)
+        if first.rows != second.rows:
+            msg = f"other statements change the same rows of {request.table.relation.qualified} at this moment"
+            raise Transient(msg, code="sql.unsteady", fix="ask again", effect_sent=False)
+        return second.model_copy(update={"unstable": unstable_columns(first, second)})
+
+    def write(
+        self, database: str, request: WriteRequest, accept: Callable[[WriteOutcome], None], before_commit: BeforeCommit
+    ) -> WriteOutcome:
+        """As the Protocol says."""
+        with self._transaction(database, "write", _WRITE) as connection:
+            outcome = run_statement(connection, request, self.declaration(database))
+            accept(outcome)
+            before_commit(identity_of(connection), outcome)
+            connection.execute(b"commit")
+        return outcome
+
+    def put_back(
+        self,
+        database: str,
+        table: TableFacts,
+        before: Image,
+        after: Image,
+        before_commit: Callable[[TransactionIdentity], None],
+    ) -> int:
+        """As the Protocol says."""
+        with self._transaction(database, "write", _WRITE) as connection:
+            count = put_rows_back(connection, table, before, after)
+            before_commit(identity_of(connection))
+            connection.execute(b"commit")
+        return count
+
+    def fate(self, database: str, identity: TransactionIdentity) -> Fate:
+        """As the Protocol says."""
+        with self._transaction(database, "write", _READ) as connection:
+            if system_of(connection) != identity.system:
+                return "unknown"
+            try:
+                row = connection.execute("select pg_catalog.pg_xact_status($1::xid8)", (identity.xid,)).fetchone()
+            except psycopg.errors.InvalidParameterValue:
+                return "unknown"  # the server has not come to it: it is another server, or an older copy
+        return cast("Fate", row[0]) if row is not None and row[0] is not None else "unknown"
+
     @contextmanager
     def _transaction(self, database: str, role: Role, begin: str) -> Iterator[Connection]:
         """A transaction that is rolled back at the end, unless whoever asked has committed it."""
@@ -85,18 +159,6 @@ class PostgresDatabases:
             yield connection
             if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 connection.execute(b"rollback")
-
-
-def bound(parameters: Sequence[Scalar]) -> list[str | None]:
-    """Parameters as text whose type PostgreSQL infers from where they stand."""
-    return [
-        None if value is None else str(value).lower() if isinstance(value, bool) else str(value) for value in parameters
-    ]
-
-
-def quoted(*names: str) -> str:
-    """`"public"."orders"`."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def _described(connection: Connection, text: str) -> tuple[Column, ...]:

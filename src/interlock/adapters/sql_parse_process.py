@@ -160,7 +160,7 @@ def _particulars(root: str, statement: Any) -> dict[str, Any]:
         if statement.HasField("on_conflict_clause"):
             clause = statement.on_conflict_clause
             found["on_conflict"] = "nothing" if clause.action == 2 else "update"  # noqa: PLR2004 - ONCONFLICT_NOTHING
-            found["assigned"] += [node.res_target.name for node in clause.target_list]
+            found["reassigned"] = [node.res_target.name for node in clause.target_list]
     else:
         found["where"] = statement.HasField("where_clause")
     if root == "update_stmt":

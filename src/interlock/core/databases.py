@@ -42,6 +42,8 @@ class StatementShape(Frozen):
     target: Name | None = None
     alias: str | None = None
     assigned: tuple[str, ...] = ()
+    reassigned: tuple[str, ...] = ()
+    """What ON CONFLICT DO UPDATE assigns."""
     returning: bool = False
     only: bool = False
     where: bool = False
@@ -121,7 +123,8 @@ class TableFacts(Frozen):
     """What must be known of a table before it is written.
 
     `unknown_code`: triggers, rules, defaults and checks that run functions which nobody vouched for; `everything`
-    then holds all tables that they might reach. `defaults` are expressions by column. `cascades` are tables whose rows
+    then holds all tables that they might reach. `defaults` are expressions by column. Foreign keys of
+    other tables refer to the columns `referenced`. `cascades` are tables whose rows
     follow when rows here are deleted, `key_cascades` when their keys change.
     """
 
@@ -132,6 +135,7 @@ class TableFacts(Frozen):
     defaults: dict[str, str]
     unknown_code: tuple[str, ...]
     related: tuple[RelationFacts, ...]
+    referenced: tuple[str, ...]
     cascades: tuple[RelationFacts, ...]
     key_cascades: tuple[RelationFacts, ...]
     everything: tuple[RelationFacts, ...]
@@ -233,7 +237,12 @@ class SqlDatabases(Protocol):
         ...
 
     def put_back(
-        self, database: str, table: TableFacts, before: Image, after: Image, before_commit: BeforeCommit
+        self,
+        database: str,
+        table: TableFacts,
+        before: Image,
+        after: Image,
+        before_commit: Callable[[TransactionIdentity], None],
     ) -> int:
         """Make the rows of `after` be as in `before`. Raises Stale when one of them is not as in `after` any more."""
         ...

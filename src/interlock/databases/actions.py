@@ -5,15 +5,46 @@ from __future__ import annotations
 from typing import ClassVar
 
 from interlock.core.action import Action, StepResult
-from interlock.core.databases import SQL_DATABASES, SQL_PARSER, CatalogFacts, StatementShape
+from interlock.core.database_declaration import DatabaseDeclaration
+from interlock.core.databases import (
+    SQL_DATABASES,
+    SQL_PARSER,
+    CatalogFacts,
+    Scalar,
+    StatementShape,
+    TableFacts,
+    WriteOutcome,
+    WriteRequest,
+)
+from interlock.core.errors import Stale
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step
 from interlock.core.ports import StepContext
-from interlock.databases.model import ReadArgs, digest, disclosed, rendered, targets_of
-from interlock.databases.statement import require_names, require_parameters, require_query
+from interlock.databases.effects import Effects
+from interlock.databases.model import ReadArgs, WriteArgs, digest, disclosed, rendered, targets_of
+from interlock.databases.statement import (
+    require_defaults,
+    require_names,
+    require_parameters,
+    require_query,
+    require_write,
+    written_table,
+)
+from interlock.databases.writing import (
+    Rehearsal,
+    differs,
+    irreversible,
+    is_many,
+    preview_of,
+    rehearsal_in,
+    rehearsal_of,
+    relations_of,
+    risk_of,
+)
 from interlock.lib.canonical import digest_of
 
 MARGIN_SECONDS = 30.0
+UNDO_OPERATIONS = {"insert": "sql.delete", "update": "sql.update", "delete": "sql.insert"}
 
 
 class SqlRead(Action):
@@ -98,6 +129,181 @@ class SqlRead(Action):
         }
         rows = "1 row" if len(result.rows) == 1 else f"{len(result.rows)} rows"
         return StepResult(ok=True, summary=f"{rows}, truncated" if result.truncated else rows, data=data)
+
+
+class SqlWrite(Action):
+    """Writes."""
+
+    name: ClassVar[str] = "sql.write"
+    summary: ClassVar[str] = (
+        "Run one INSERT, UPDATE or DELETE; the plan shows the rows, rehearsed, and undo restores them."
+    )
+    example: ClassVar[JsonObject] = {
+        "database": "shop",
+        "sql": "update orders set state = 'paid' where id = $1",
+        "parameters": [7],
+    }
+    Args: ClassVar[type[Frozen]] = WriteArgs
+
+    def read_facts(self, args: WriteArgs) -> JsonObject:
+        """What the statement touches, without running it. Raises Invalid, Denied, NotFound, Transient."""
+        databases, parser = self.ports.outside[SQL_DATABASES], self.ports.outside[SQL_PARSER]
+        declaration = databases.declaration(args.database)
+        shape = parser.parse(args.sql)
+        require_write(shape)
+        require_parameters(shape, args.parameters)
+        names = databases.look_up(args.database, shape, writing=True)
+        require_names(shape, names, declaration)
+        table = databases.table(args.database, written_table(shape, names, declaration))
+        if table.defaults and (shape.kind == "insert" or "SetToDefault" in shape.nodes):
+            defaults = parser.parse(f"select {', '.join(table.defaults.values())}")
+            require_defaults(databases.look_up(args.database, defaults, writing=True))
+        return {
+            "shape": shape.model_dump(mode="json"),
+            "table": table.model_dump(mode="json"),
+            "declaration": declaration.model_dump(mode="json"),
+            "discloses": disclosed((*names.relations, *relations_of(shape, table)), declaration),
+        }
+
+    def rehearse(self, args: WriteArgs, facts: JsonObject) -> JsonObject:
+        """Run it and roll back; where code runs that nobody knows, ask PostgreSQL for an estimate instead."""
+        databases = self.ports.outside[SQL_DATABASES]
+        request = self._request(args.database, facts, args.parameters)
+        if request.table.unknown_code:
+            rows = databases.estimate(args.database, request.shape, args.parameters)
+            found = Rehearsal(exact=False, rows=rows)
+        else:
+            found = rehearsal_of(databases.rehearse(args.database, request))
+        return {**facts, "rehearsal": found.model_dump_json()}
+
+    def plan(self, args: WriteArgs, facts: JsonObject) -> Plan:
+        """One step, which touches what was rehearsed or nothing."""
+        shape, table = StatementShape.model_validate(facts["shape"]), TableFacts.model_validate(facts["table"])
+        declaration = DatabaseDeclaration.model_validate(facts["declaration"])
+        found = rehearsal_in(facts)
+        step = self._step(args, facts, irreversible(shape, table, declaration))
+        if found is not None and found.exact and found.before is None and step.undo is not None:
+            why = f"it touches more rows than are kept ({declaration.pre_image_rows_max:,}), or larger ones"
+            step = step.model_copy(update={"undo": None, "irreversible": why})
+        return Plan(
+            action=self.name,
+            args=args.model_dump(mode="json"),
+            summary=step.summary,
+            steps=(step,),
+            facts={"table": facts["table"], "rehearsal": facts.get("rehearsal")},
+            preview=preview_of(shape, found, table, self.ports.redactor),
+        )
+
+    def _step(self, args: WriteArgs, facts: JsonObject, why_irreversible: str | None) -> Step:
+        shape, table = StatementShape.model_validate(facts["shape"]), TableFacts.model_validate(facts["table"])
+        declaration = DatabaseDeclaration.model_validate(facts["declaration"])
+        found = rehearsal_in(facts)
+        targets = targets_of(args.database, relations_of(shape, table))
+        rows = "rows" if found is None else f"{'' if found.exact else 'about '}{found.rows} rows"
+        timeout_seconds = declaration.statement_timeout_seconds * 3 + MARGIN_SECONDS
+        undo = Step(
+            verb="put_back",
+            summary=f"put the rows of {table.relation.qualified} in {args.database} back as they were",
+            params={"database": args.database, "table": facts["table"]},
+            targets=targets,
+            risk="medium",
+            operations=(UNDO_OPERATIONS[shape.kind],),
+            repeatable=True,
+            discloses="nothing",
+            timeout_seconds=timeout_seconds,
+        )
+        many = ("sql.write_many",) if is_many(declaration, found) else ()
+        return Step(
+            verb="write",
+            summary=f"{shape.kind} {rows} of {table.relation.qualified} in {args.database}",
+            params={
+                "database": args.database,
+                "shape": facts["shape"],
+                "table": facts["table"],
+                "parameters": list(args.parameters),
+                "keep_images": why_irreversible is None,
+            },
+            targets=targets,
+            risk=risk_of(shape, table, declaration, found),
+            operations=(f"sql.{shape.kind}", *many),
+            repeatable=True,
+            discloses="secret" if facts["discloses"] == "secret" else "content",
+            precondition={"rehearsal": facts.get("rehearsal")},
+            undo=undo if why_irreversible is None else None,
+            irreversible=why_irreversible,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def _request(self, database: str, facts: JsonObject, parameters: tuple[Scalar, ...]) -> WriteRequest:
+        shape, table = StatementShape.model_validate(facts["shape"]), TableFacts.model_validate(facts["table"])
+        declaration = self.ports.outside[SQL_DATABASES].declaration(database)
+        keep = irreversible(shape, table, declaration) is None
+        return WriteRequest(shape=shape, parameters=parameters, table=table, keep_images=keep)
+
+    def perform(self, step: Step, context: StepContext) -> StepResult:
+        """Write, or put back what was written; once, however often it is asked."""
+        if step.verb == "put_back":
+            return self._put_back(step, context)
+        effects = Effects(self.ports.outside[SQL_DATABASES], context)
+        if effects.is_committed(context.key):
+            return StepResult(ok=True, summary="it was done already")
+        database = str(step.params["database"])
+        self._require_same_table(database, step)
+        planned = Rehearsal.model_validate_json(str((step.precondition or {})["rehearsal"]))
+
+        def accept(outcome: WriteOutcome) -> None:
+            difference = differs(planned, outcome)
+            if difference is not None:
+                msg = f"{difference}; nothing was written"
+                raise Stale(msg, code="sql.rows_changed", fix="ask again to see the new plan")
+
+        request = WriteRequest(
+            shape=StatementShape.model_validate(step.params["shape"]),
+            parameters=_scalars(step),
+            table=TableFacts.model_validate(step.params["table"]),
+            keep_images=bool(step.params["keep_images"]),
+        )
+        outcome = self.ports.outside[SQL_DATABASES].write(
+            database, request, accept, lambda identity, seen: effects.intend(database, context.key, identity, seen)
+        )
+        return StepResult(ok=True, summary=f"{outcome.rows} rows", data={"rows": outcome.rows})
+
+    def _require_same_table(self, database: str, step: Step) -> None:
+        """Raises Stale when the table is another one, or has other columns, triggers or keys, than when planned."""
+        table = TableFacts.model_validate(step.params["table"])
+        if self.ports.outside[SQL_DATABASES].table(database, table.relation) != table:
+            msg = f"{table.relation.qualified} is not the table that it was when the plan was made"
+            raise Stale(msg, code="sql.changed", fix="ask again to see the new plan")
+
+    def _put_back(self, step: Step, context: StepContext) -> StepResult:
+        effects = Effects(self.ports.outside[SQL_DATABASES], context)
+        own = f"{context.key}:undo"
+        if effects.is_committed(own):
+            return StepResult(ok=True, summary="it was put back already")
+        images = effects.images(str(step.params.get("effect", context.key)))
+        if images is None:
+            return StepResult(ok=True, summary="nothing had been written")
+        self._require_same_table(str(step.params["database"]), step)
+        database, table = str(step.params["database"]), TableFacts.model_validate(step.params["table"])
+        count = self.ports.outside[SQL_DATABASES].put_back(
+            database,
+            table,
+            *images,
+            lambda identity: effects.intend(database, own, identity, WriteOutcome(rows=0, before=None, after=None)),
+        )
+        return StepResult(ok=True, summary=f"{count} rows are as they were", data={"rows": count})
+
+    def check(self, step: Step, context: StepContext) -> StepResult:
+        """Ask the database whether it committed."""
+        effects = Effects(self.ports.outside[SQL_DATABASES], context)
+        if step.verb == "put_back":
+            own, other = f"{context.key}:undo", str(step.params.get("effect", context.key))
+            done = effects.is_committed(own) or not effects.is_committed(other)
+        else:
+            done = effects.is_committed(context.key)
+        return StepResult(
+            ok=done, summary="the database has committed it" if done else "the database knows nothing of it"
+        )
 
 
 def _scalars(step: Step) -> tuple[str | int | float | bool | None, ...]:

@@ -127,6 +127,28 @@ def require_names(shape: StatementShape, facts: CatalogFacts, declaration: Datab
         _require_readable(relation, declaration)
 
 
+def require_defaults(facts: CatalogFacts) -> None:
+    """Refuse defaults of a table that call what a new row does not need. Raises Denied."""
+    refusal = refused_own(facts, of_new_rows=True)
+    if refusal is not None:
+        refuse(f"a default of the table: {refusal}")
+
+
+def written_table(shape: StatementShape, facts: CatalogFacts, declaration: DatabaseDeclaration) -> RelationFacts:
+    """The table that an INSERT, UPDATE or DELETE names, found as PostgreSQL finds it. Raises Denied, NotFound."""
+    target = shape.target or ()
+    schemas = (target[0],) if len(target) > 1 else ("pg_catalog", *declaration.schemas)
+    named = {each.qualified: each for each in facts.relations if each.through == "named"}
+    for schema in schemas:
+        found = named.get(f"{schema}.{target[-1]}" if target else "")
+        if found is not None:
+            if found.kind not in ("r", "p") or found.schema_name in _SYSTEM:
+                refuse(f"{found.qualified} is no table: write to the table itself")
+            return found
+    msg = f"there is no table {'.'.join(target)}, or not for this role"
+    raise NotFound(msg, code="sql.no_table", fix="see information_schema.tables")
+
+
 def _require_readable(relation: RelationFacts, declaration: DatabaseDeclaration) -> None:
     if relation.schema_name in _SYSTEM:
         if relation.through == "named" and not _SYSTEM_READABLE.fullmatch(relation.qualified):

@@ -78,6 +78,7 @@ GRANTS: tuple[LiteralString, ...] = (
     "grant update (revoked_by, revoked_at, last_used_at) on token to {app}",
     "grant update on adopted to {app}",
     "grant insert, update, delete on outside_tool to {app}",
+    "grant insert, update on sql_effect to {app}",
     "grant insert, update on schedule to {app}",
     "grant insert, update, delete on schedule_instant to {app}",
     "grant delete on run_target, unsealed, event, output, adopted to {app}",
