@@ -298,3 +298,9 @@ def test_a_secret_of_another_commit_or_branch_is_one(here: Place) -> None:
     (here.folder / "site/index.html").write_text("changed\n")
     here.git("stash")
     assert here.discloses("git", "show", "stash@{1}^3", folder="site") == "secret"
+
+
+@pytest.mark.parametrize("path", ["/proc/net/dev", "/proc/net/tcp", "/proc/meminfo", "/proc/mounts"])
+def test_what_the_kernel_tells_everybody_is_no_secret_where_it_really_lies(here: Place, path: str) -> None:
+    """/proc/net is a link to the reader's own."""
+    assert here.discloses("cat", path) == "content"
