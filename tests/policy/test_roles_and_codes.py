@@ -98,3 +98,11 @@ def test_another_set_of_roles_is_another_policy_set(judge_of: JudgeOf) -> None:
         for project in (TEAM, Project(people=TEAM.people), Project(people=TEAM.people, roles={}))
     }
     assert len(digests) == 3
+
+
+def test_what_was_recorded_before_there_were_tokens_is_still_understood(judge_of: JudgeOf) -> None:
+    policies = judge_of().book.current
+    request, (principal, plan) = plan_request(ALICE, READ, context_of(READ), policies.facts.current())
+    attributes: Any = principal["attrs"]
+    del attributes["id"]
+    assert judge(policies, request, ({**principal, "parents": []}, plan)).outcome == "permit"
