@@ -234,6 +234,21 @@ def test_a_token_that_ended_is_refused_and_one_of_somebody_else_is_somebody_else
         assert client.get(f"{PREFIX}/views/people").json()["data"]["you"]["name"] == "bob"
 
 
+def test_agents_find_their_protocol_at_its_own_path(claude: httpx.Client, front: HttpFront) -> None:
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+    }
+    accept = {"Accept": "application/json, text/event-stream"}
+    answer = claude.post("/mcp", json=hello, headers=accept)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["result"]["serverInfo"]["name"]
+    with front.client(None) as nobody:
+        assert nobody.post("/mcp", json=hello, headers=accept).status_code == 401
+
+
 def test_a_port_that_is_taken_is_said_with_the_way_out(front: HttpFront, postgres_endpoint: Any) -> None:
     with http_front(postgres_endpoint, start=False) as other:
         other.resident.serve_options = ("--listen", f"127.0.0.1:{front.port}")

@@ -63,6 +63,7 @@ HTTP_STATUS_OF_CODE: dict[str, int] = {
     "http.body_slow": 408,
     "http.body_size": 413,
     "http.media_type": 415,
+    "http.range": 416,
     "http.host": 421,
     "http.rate": 429,
     "http.streams": 429,

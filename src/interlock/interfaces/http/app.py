@@ -24,10 +24,10 @@ from interlock.core.view import View
 from interlock.engine.catalog import find_action_classes, find_view_classes
 from interlock.interfaces.http import events, exports, health, runs
 from interlock.interfaces.http.asking import Resident
-from interlock.interfaces.http.bodies import Problem
+from interlock.interfaces.http.bodies import PROBLEM, Problem
 from interlock.interfaces.http.gate import Gate
 from interlock.interfaces.http.health import Readiness, components_of
-from interlock.interfaces.http.problems import MEDIA_TYPE, answer_problem, bug, unknown_route, wrong_method
+from interlock.interfaces.http.problems import answer_problem, bug, unknown_route, wrong_method
 from interlock.interfaces.http.routing import answer
 from interlock.interfaces.http.view_routes import view_router
 from interlock.interfaces.local.async_client import AsyncClient
@@ -151,7 +151,6 @@ def _described(app: FastAPI, actions: Iterable[type[Action]]) -> dict[str, Any]:
     components = described["components"]
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "ilk_ID_SECRET"}}
     components["schemas"]["Problem"] = Problem.model_json_schema()
-    problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     examples = {
         cls.name: {"summary": cls.summary, "value": {"action": cls.name, "args": cls.example}} for cls in actions
     }
@@ -161,7 +160,7 @@ def _described(app: FastAPI, actions: Iterable[type[Action]]) -> dict[str, Any]:
                 continue
             operation["security"] = [{"token": []}]
             for status in _PROBLEMS:
-                operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, **problem}
+                operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, **PROBLEM}
             if operation["operationId"] in {"ask", "propose"}:
                 operation["requestBody"]["content"]["application/json"]["examples"] = examples
     return described

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -154,3 +154,9 @@ class Problem(Open):
     fix: str | None
     place: str | None = Field(description="What is wrong in the request: body.action, query.limit, path.run.")
     details: dict[str, JsonValue]
+
+
+PROBLEM: dict[str, Any] = {
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+}
+"""What an operation says of an answer that is an error."""

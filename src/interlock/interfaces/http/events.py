@@ -37,6 +37,16 @@ _EVENT_ID = re.compile(r"(\d{1,9})\.([a-z]{1,20})")
 
 _STATES = {"none", *(state.value for state in RunState)}
 
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "Give it as Last-Event-ID to go on behind this event."},
+        "event": {"type": "string", "enum": ["output", "state", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
+
 router = APIRouter(route_class=JsonRoute, tags=["Runs"])
 
 
@@ -99,7 +109,7 @@ class Seen:
     operation_id="stream_events",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events."},
+        200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "Events."},
         204: {"description": "All was seen and nothing comes any more: do not come again."},
     },
 )

@@ -19,6 +19,11 @@ from interlock.lib.redact import Redactor
 WORKERS = 1
 """One: it waits far more than it works, and bounds for each token hold in one place."""
 
+SHORT_MAX = 48
+LONG_MAX = 16
+"""Requests and long answers that are under way at once; while a worker is replaced there are two of them, and the
+resident process keeps room for the command line beside both."""
+
 KEEP_ALIVE_SECONDS = 5
 GRACE_SECONDS = 20
 HEAD_BYTES_MAX = 8190
@@ -76,17 +81,13 @@ class Front(BaseApplication):  # type: ignore[misc]
         options = FrontOptions.read(self._file)
         door, trusted = options.door, options.trusted_uids
         resident = Resident(
-            client=AsyncClient(door, trusted_uids=trusted, bearers_only=True),
+            client=AsyncClient(door, trusted_uids=trusted, connections_max=SHORT_MAX, bearers_only=True),
             long=AsyncClient(door, trusted_uids=trusted, connections_max=LONG_MAX, bearers_only=True),
             watcher=Watcher(door, trusted_uids=trusted),
             probe=AsyncClient(door, trusted_uids=trusted, connections_max=1),
         )
         self.served = build_app(resident, options.limits, find_view_classes(), find_action_classes())
         return gated(self.served, options.limits, options.hosts, secure=options.tls is not None)
-
-
-LONG_MAX = 16
-"""Long answers at once: outputs and exports."""
 
 
 def main(file: Path, parent: int) -> None:

@@ -17,6 +17,7 @@ from interlock.engine.view_store import RUNS_MAX
 from interlock.interfaces.http.asking import Asker, Asking
 from interlock.interfaces.http.bodies import (
     NUMBER_MAX,
+    PROBLEM,
     AgainBody,
     AskBody,
     CancelBody,
@@ -29,7 +30,7 @@ from interlock.interfaces.http.bodies import (
     RunBody,
     RunsAnswer,
 )
-from interlock.interfaces.http.problems import answer_run, at
+from interlock.interfaces.http.problems import answer_problem, answer_run, at
 from interlock.interfaces.http.routing import JsonRoute, answer
 from interlock.interfaces.local.protocol import JsonMapping
 
@@ -173,6 +174,7 @@ async def resolve(asking: Asker, number: Number, body: ResolutionBody) -> Respon
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
         206: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The bytes of `Range`."},
+        416: {"description": "There are none of these bytes.", **PROBLEM},
     },
 )
 async def get_output(
@@ -210,7 +212,10 @@ async def _range(asking: Asking, number: int, found: re.Match[str]) -> Response:
     begins, size = int(str(part["start"])), int(str(part["size"]))
     headers = {"Accept-Ranges": "bytes"}
     if not body:
-        return Response(b"", 416, {**headers, "Content-Range": f"bytes */{size}"}, "text/plain; charset=utf-8")
+        msg = f"the output has {size} bytes so far, and none of those that were asked for"
+        refused = answer_problem(at(Invalid(msg, code="http.range"), "header.Range"), asking.path)
+        refused.headers["Content-Range"] = f"bytes */{size}"
+        return refused
     headers["Content-Range"] = f"bytes {begins}-{begins + len(body) - 1}/{size}"
     return Response(body, 206, headers, "text/plain; charset=utf-8")
 
