@@ -10,7 +10,7 @@ from typing import Any
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from interlock.core.errors import Denied
 from interlock.interfaces.mcp.results import error_answer
@@ -18,7 +18,7 @@ from interlock.interfaces.mcp.server import make_server
 from interlock.interfaces.mcp.session import ClientFactory, KnownAgents, Places, Session
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
-TOKEN = re.compile(r"[A-Za-z0-9_-]{1,200}")
+TOKEN = re.compile(r"ilk_[a-z2-7]{12}_[A-Za-z0-9_-]{43,128}")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -42,7 +42,11 @@ class McpApp:
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. Without a bearer's token it is answered by 401."""
+        """One request. Without a bearer's token it is answered by 401; what is no POST by 405, as there are neither
+        sessions to end nor messages of ours to listen for."""
+        if scope["method"] != "POST":
+            await Response(status_code=405, headers={"Allow": "POST"})(scope, receive, send)
+            return
         if token_of(Request(scope)) is None:
             msg = "a request without `Authorization: Bearer TOKEN`"
             refused = Denied(msg, code="token.missing", fix="interlock tokens create, for an agent")
@@ -66,7 +70,7 @@ class McpApp:
         return Session(
             self._client_factory(),
             token=token_of(request),
-            acting_as=None,
+            acting_as=request.headers.get("interlock-as"),
             known=self._known,
             places=self._places,
         )

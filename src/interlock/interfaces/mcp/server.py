@@ -18,7 +18,7 @@ from mcp.types import (
 )
 
 from interlock import __version__
-from interlock.core.errors import InterlockError, NotFound, Permanent, Transient
+from interlock.core.errors import Denied, InterlockError, NotFound, Permanent, Transient
 from interlock.core.model import JsonObject
 from interlock.engine.planner import validate
 from interlock.interfaces.errors import ERROR_CODES
@@ -52,7 +52,7 @@ def make_server(session_of: SessionOf) -> Server[Any]:
         session = session_of(context.request)
         try:
             async with session.admitted():
-                views = await readable_views(session)
+                views = await _views_of(session)
         except InterlockError as error:
             raise _protocol_error(error) from error
         except TimeoutError as error:
@@ -89,6 +89,14 @@ async def _answer(session: Session, name: str, given: JsonObject) -> JsonObject 
     except Exception as error:
         log.exception("mcp.bug", tool=name[:100])
         return error_answer(Permanent(f"Interlock has a bug: {type(error).__name__}", code="bug", fix="tell a person"))
+
+
+async def _views_of(session: Session) -> dict[str, JsonObject]:
+    """The views that this agent may read; none where its token does not even let it ask which there are."""
+    try:
+        return await readable_views(session)
+    except Denied:
+        return {}
 
 
 def _slow() -> Transient:

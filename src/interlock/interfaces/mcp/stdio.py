@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 import anyio
 from mcp.server.stdio import stdio_server
+from pydantic_core import from_json
 
 from interlock.core.errors import Invalid
 from interlock.interfaces.local.async_client import AsyncClient
@@ -15,6 +17,9 @@ from interlock.interfaces.mcp.server import make_server
 from interlock.interfaces.mcp.session import CALLS_PER_AGENT_MAX, KnownAgents, Places, Session
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
+NUMBER_WITHIN_BYTES = 4096
+
+_NUMBER = re.compile(rb'"id"\s*:\s*([0-9]{1,15}|"[A-Za-z0-9_-]{1,100}")')
 
 
 class BoundedLines:
@@ -27,10 +32,27 @@ class BoundedLines:
     def readline(self) -> str:
         """The next line with its end; the empty text at the end of input."""
         line = self._file.readline(LINE_BYTES_MAX + 1)
-        if len(line) > LINE_BYTES_MAX:
-            self.too_long = True
+        self.too_long = len(line) > LINE_BYTES_MAX
+        if self.too_long or not line:
             return ""
-        return line.decode("utf-8", "replace")
+        return line.decode("utf-8", "replace") if _is_json(line) else _unreadable(line)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        from_json(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _unreadable(line: bytes) -> str:
+    """What stands for a line that is no JSON, or is nested too deeply: a request that is refused under the same number,
+    so that its sender need not wait for an answer that never comes; without a number, a line that is passed over."""
+    found = _NUMBER.search(line[:NUMBER_WITHIN_BYTES])
+    if found is None:
+        return "{}\n"
+    return f'{{"jsonrpc":"2.0","id":{found[1].decode("ascii")},"method":"interlock/unreadable"}}\n'
 
 
 async def serve_stdio(door: Path, trusted_uids: frozenset[int], acting_as: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from interlock.core.errors import NotFound
 from interlock.core.model import JsonObject
 from interlock.interfaces.mcp.guidance import FROM_THE_WORLD
 from interlock.interfaces.mcp.results import answer_schema
@@ -38,4 +39,9 @@ async def read_view(session: Session, name: str, args: JsonObject) -> JsonObject
         if described is None:
             return None
         view = str(described["name"])
-    return {"data": await session.view(view, args), "note": FROM_THE_WORLD}
+    try:
+        return {"data": await session.view(view, args), "note": FROM_THE_WORLD}
+    except NotFound as error:
+        if error.code == "view.unknown":
+            return None
+        raise
