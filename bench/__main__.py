@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from bench import audit, command_line, decisions, drain, latency
+from bench import audit, command_line, decisions, drain, http, latency
 from bench.report import run
 
 if __name__ == "__main__":
-    sys.exit(run((latency.measure, drain.measure, decisions.measure, audit.measure, command_line.measure)))
+    sys.exit(
+        run((latency.measure, http.measure, drain.measure, decisions.measure, audit.measure, command_line.measure))
+    )

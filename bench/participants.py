@@ -20,6 +20,7 @@ import psycopg
 
 from bench import dbos_peer
 from bench.dbos_peer import POLL_SECONDS, RESULT_POLL_SECONDS
+from bench.http_client import served
 from bench.installation import PERSON, SERVICE, SLOTS, NoOperation, ask, ask_and_wait, bench_installation
 from bench.server import BenchDatabase, BenchServer
 from interlock.core.actor import Actor
@@ -188,6 +189,18 @@ async def door_socket(place: Place) -> AsyncIterator[DoorTurn]:
             yield lambda count: asyncio.to_thread(turn, count)
 
 
+@asynccontextmanager
+async def door_http(place: Place) -> AsyncIterator[DoorTurn]:
+    """The same asked over HTTP: the front is a process of its own, the client another thread."""
+    async with (
+        bench_installation(place.database, Path(place.folder), fast_path=True) as installation,
+        local_server(installation, os.geteuid()),
+        served(installation, place.owner) as client,
+    ):
+        turn = _one_after_another(client.ask)
+        yield lambda count: asyncio.to_thread(turn, count)
+
+
 @contextmanager
 def dbos_drain(place: Place) -> Iterator[Turn]:
     """Workflows per second of one worker that takes on 16 at once, from a backlog that was there when it began."""
@@ -333,7 +346,16 @@ PLAIN = {
 }
 DOORS = {
     each.__name__: each
-    for each in (door_fast, door_queue, door_person, door_socket, door_drain, door_clients, door_clients_fast)
+    for each in (
+        door_fast,
+        door_queue,
+        door_person,
+        door_socket,
+        door_http,
+        door_drain,
+        door_clients,
+        door_clients_fast,
+    )
 }
 
 
