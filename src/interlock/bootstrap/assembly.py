@@ -20,6 +20,7 @@ from interlock.bootstrap.foundation import Base, open_base
 from interlock.bootstrap.installation import Installation
 from interlock.bootstrap.outside import outside_systems, own_parts, path_classes, resolvers
 from interlock.bootstrap.project import ProjectSource, command_action
+from interlock.bootstrap.replaying import Replays
 from interlock.core.action import Action, Ports
 from interlock.core.errors import Permanent
 from interlock.core.model import JsonObject
@@ -37,6 +38,7 @@ from interlock.engine.planner import Planner
 from interlock.engine.policy.judge import Judge
 from interlock.engine.policy.load import PolicyBook, PolicyLoader
 from interlock.engine.reconcile import Reconcilers
+from interlock.engine.replay_store import ReplayStore
 from interlock.engine.rooms import Inspect, RoomParts, find_rooms
 from interlock.engine.runner import Runner, WorkerLimits, in_threads
 from interlock.engine.step_context import LiveContexts
@@ -196,6 +198,7 @@ def _assemble(
         loader=loader,
         book=book,
         catalog=catalog,
+        replays=Replays(ReplayStore(base.database), lambda: tuple(catalog.names)),
         views=ViewDesk(views, judge, clock),
         inspections=inspections,
         runner=runner,

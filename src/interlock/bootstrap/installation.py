@@ -9,6 +9,7 @@ from functools import partial
 from interlock.adapters.postgres import EmbeddedPostgres
 from interlock.bootstrap.database import dump_database
 from interlock.bootstrap.project import ProjectSource
+from interlock.bootstrap.replaying import Replays
 from interlock.engine.approvals import Approvals
 from interlock.engine.backup import BackupParts
 from interlock.engine.catalog import Catalog
@@ -53,6 +54,7 @@ class Installation:
     loader: PolicyLoader
     book: PolicyBook
     catalog: Catalog
+    replays: Replays
     views: ViewDesk
     inspections: tuple[Inspect, ...]
     runner: Runner

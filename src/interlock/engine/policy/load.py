@@ -243,6 +243,21 @@ def read_layers(project: Project) -> tuple[tuple[PolicySource, ...], tuple[str, 
     return (invariants, *(own or [preset]), *further), tuple(warnings)
 
 
+def with_project_files(sources: Iterable[PolicySource], files: Iterable[tuple[str, str]]) -> tuple[PolicySource, ...]:
+    """The same layers with (name, text) of other files in place of the project's first folder.
+
+    Raises:
+        Invalid: there is no file among them.
+    """
+    own = [PolicySource("project", name, text) for name, text in files]
+    if not own:
+        msg = "there is no policy file"
+        raise Invalid(msg, code="policy.folder", fix="name a folder that holds *.cedar files")
+    kept = list(sources)
+    before = [source for source in kept if source.layer == "invariant"]
+    return (*before, *own, *(source for source in kept if source.layer == "further"))
+
+
 def _read_folder(folder: Path, layer: Layer, project: Project, *, needed: bool) -> list[PolicySource]:
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix == ".cedar")

@@ -101,8 +101,11 @@ class Caller:
 
             def heard(progress: dict[str, object]) -> None:
                 number, text = progress.get("run"), progress.get("text")
+                decided, total = progress.get("decided"), progress.get("total")
                 if isinstance(text, str):
                     waiting.text = text
+                elif isinstance(decided, int) and isinstance(total, int):
+                    waiting.text = say("decided {decided} of {total} Runs", decided=decided, total=total)
                 elif method == "hold" or progress.keys() & {"output", "chunk"}:
                     waiting.end()  # the terminal belongs to what comes now
                 elif isinstance(number, int):

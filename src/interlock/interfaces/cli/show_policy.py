@@ -1,4 +1,4 @@
-"""Shows policies, the outcome of their tables, and the explanation of a decision."""
+"""Shows policies, the outcome of their tables, the explanation of a decision, and what a replay found."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
 from interlock.interfaces.messages import say
 from interlock.interfaces.resident_words import text_in_words
+
+RUNS_CHARACTERS_MAX = 200
+"""Of numbers of Runs on a terminal; --output json has all."""
 
 
 def show_policies(screen: Screen, data: Record) -> None:
@@ -71,3 +74,58 @@ def show_explanation(screen: Screen, explanation: Record) -> None:
         screen.heading(say("Instead"))
         for sentence in explanation.texts("instead"):
             screen.line(text_in_words(sentence), indent=2)
+
+
+def show_replay(screen: Screen, data: Record) -> None:
+    """By policy: how many Runs would have been answered otherwise, which, and the first few of them."""
+    policy = None
+    for group in data.records("differences"):
+        if group.text("policy") != policy:
+            policy = group.text("policy")
+            screen.heading(policy)
+            screen.quiet(text_in_words(group.text("reason")), indent=2)
+        screen.line(
+            say("{count} Runs", count=group.number("count")),
+            Text("  "),
+            *_turn(group),
+            Text(f"  {_part(group)}"),
+            indent=2,
+        )
+        for example in group.records("examples"):
+            screen.line(_run_in_words(example), indent=4)
+        if group.number("count") > len(group.records("examples")):
+            screen.quiet(say("all of them: {runs}", runs=_cut(group.text("runs"))), indent=4)
+    for group in data.records("unreplayable_by_cause"):
+        screen.heading(say("Nobody can say for {count} Runs", count=group.number("count")))
+        screen.quiet(group.text("why"), indent=2)
+        screen.quiet(_cut(group.text("runs")), indent=2)
+    screen.blank()
+    counts = {name: data.number(name) for name in ("decided", "different", "unreplayable")}
+    text = say("{decided} Runs decided again: {different} would be answered otherwise", **counts)
+    screen.line(styled("failed" if counts["different"] or counts["unreplayable"] else "ok", text))
+
+
+def _turn(group: Record) -> tuple[Text, ...]:
+    words = {"permit": say("permitted"), "forbid": say("forbidden"), "needs_approval": say("needs a yes")}
+    old, new = group.text("from"), group.text("to")
+    if old == new:
+        what = say("other requirements") if group.text("what") == "requirements" else say("other reasons")
+        return (styled(new, words.get(new, new)), Text(f": {what}"))
+    return (styled(old, words.get(old, old)), Text(" → "), styled(new, words.get(new, new)))
+
+
+def _part(group: Record) -> str:
+    parts = {
+        "added": say("this policy takes part now"),
+        "removed": say("this policy no longer takes part"),
+        "changed": say("this policy says something else"),
+    }
+    return parts.get(group.text("part"), "")
+
+
+def _run_in_words(run: Record) -> str:
+    return f"#{run.number('run')} {run.text('actor')}  {run.text('action')}  {run.text('summary')}"
+
+
+def _cut(runs: str) -> str:
+    return runs if len(runs) <= RUNS_CHARACTERS_MAX else f"{runs[:RUNS_CHARACTERS_MAX].rpartition(',')[0]}, ..."

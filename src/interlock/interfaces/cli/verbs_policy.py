@@ -1,4 +1,4 @@
-"""The verbs about policy: check, test, explain, reload."""
+"""The verbs about policy: check, test, explain, replay, reload."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
-policy = typer.Typer(help=say("The rules: check, test, explain, reload."), rich_markup_mode=None)
+policy = typer.Typer(help=say("The rules: check, test, explain, replay, reload."), rich_markup_mode=None)
 app.add_typer(policy, name="policy")
 
 
@@ -117,6 +117,60 @@ def reload(caller: Caller) -> Answer:
         screen.line(say("in force: {policy_set}", policy_set=data.text("policy_set")[:12]))
 
     return Answer(data=dict(data.data), warnings=data.texts("warnings"), show=show)
+
+
+@verb(
+    policy,
+    "replay",
+    group="policy",
+    summary=say("Decide Runs of the past by policies that are not in force, and list what would have been otherwise."),
+    more=say(
+        "Nothing is performed or put in force. Exit code 0: every Run would have been answered as it was; 1: some would"
+        " not, or nobody can say. What interlock.yaml declares is taken as it was when each Run was asked for."
+    ),
+    examples=(
+        "interlock policy replay",
+        "interlock policy replay --since 2026-03-01 --policies ./proposed",
+    ),
+)
+def replay(
+    caller: Caller,
+    *,
+    since: Annotated[str, typer.Option(metavar="TIME", help=say("30d, 12h, a date or a moment"))] = "30d",
+    until: Annotated[str | None, typer.Option(metavar="TIME", help=say("the same; now where it is left out"))] = None,
+    policies: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help=say("its *.cedar files in place of the first folder of policies")),
+    ] = None,
+) -> Answer:
+    """Exit code 1 when an answer differs or cannot be found out."""
+    params: dict[str, object] = {"since": since, "until": until}
+    if policies is not None:
+        params["policies"] = _files(policies)
+    data = caller.call("policy_replay", params, patience=say("reading the policies and the Runs"))
+    same = data.number("different") == 0 and data.number("unreplayable") == 0
+
+    def show(screen: Screen) -> None:
+        from interlock.interfaces.cli.show_policy import show_replay
+
+        show_replay(screen, data)
+
+    return Answer(
+        status="ok" if same else "different", data=dict(data.data), exit_code=0 if same else FAILED, show=show
+    )
+
+
+def _files(folder: Path) -> list[list[str]]:
+    """Name and text of each policy file, read with the rights of whoever asks. Raises Invalid."""
+    try:
+        found = [[str(path), path.read_text(encoding="utf-8")] for path in sorted(folder.glob("*.cedar"))]
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"the policies of {folder} cannot be read: {error}"
+        raise Invalid(msg, code="policy.folder", fix="name a folder of *.cedar files that you may read") from error
+    if not found:
+        msg = f"no *.cedar file lies in {folder}"
+        raise Invalid(msg, code="policy.folder", fix="name a folder of *.cedar files")
+    return found
 
 
 def _what(caller: Caller, words: list[str], action: str | None, arg: list[str]) -> dict[str, object]:

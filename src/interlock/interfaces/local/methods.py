@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from interlock import __version__
 from interlock.bootstrap import Installation, command_action
+from interlock.bootstrap.replaying import period_of
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, NotFound
 from interlock.core.model import JsonObject
@@ -28,7 +29,7 @@ from interlock.engine.inspection import finding, inspect_policies, inspect_proje
 from interlock.engine.planner import validate
 from interlock.engine.policy.codes import CODES
 from interlock.engine.policy.explain import explain
-from interlock.engine.policy.load import PolicySet, read_layers
+from interlock.engine.policy.load import PolicySet, read_layers, with_project_files
 from interlock.engine.policy.tables import TableReport, read_table_file, run_tables, table_files
 from interlock.engine.proposal import Proposal
 from interlock.engine.shapes import proposal_json
@@ -44,6 +45,7 @@ from interlock.interfaces.local.params import (
     OutputParams,
     ProposeParams,
     RangeParams,
+    ReplayParams,
     ResolveParams,
     RunParams,
     SinceParams,
@@ -66,6 +68,7 @@ CODE_OF_METHOD = {
     "policy_check": "view:policy",
     "policy_test": "view:policy",
     "policy_explain": "view:policy",
+    "policy_replay": "view:policy",
     "check": "view:check",
     "audit_verify": "audit:verify",
 }
@@ -99,6 +102,7 @@ class Methods:
                 "policy_check",
                 "policy_test",
                 "policy_explain",
+                "policy_replay",
                 "reload",
                 "check",
                 "audit_verify",
@@ -335,6 +339,27 @@ class Methods:
             decision = (await self._on.store.by_number(params.run or 0)).decision
         told = explain(self._on.book.current, decision, self._on.clock.now())
         return {"explanation": asdict(told)}
+
+    async def policy_replay(self, call: Call) -> JsonObject:
+        """Decide recorded Runs by policies that are not in force, and tell what would have been answered otherwise."""
+        params: ReplayParams = validate(ReplayParams, call.params, "policy_replay")
+        on = self._on
+        for name in ("runs", "run"):
+            on.views.require(call.actor, name, "content")
+        period = period_of(params.since, params.until, on.clock.now())
+
+        def load() -> PolicySet:
+            project = on.project.read()
+            sources, warnings = read_layers(project)
+            if params.policies is not None:
+                sources = with_project_files(sources, params.policies)
+            return on.loader.load_sources(project, sources, warnings)
+
+        async def tell(decided: int, total: int) -> None:
+            await call.progress(decided=decided, total=total)
+
+        proposed = await asyncio.to_thread(load)
+        return await on.replays.replay(proposed, on.book.current, period, tell)
 
     async def reload(self, call: Call) -> JsonObject:
         """Put what is on disk in force; what is not sound leaves everything as it was."""

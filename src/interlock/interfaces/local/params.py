@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from interlock.core.ask import Ask
 from interlock.core.model import Frozen, JsonObject
+from interlock.engine.policy.load import FILES_MAX
 
 WAIT_SECONDS_MAX = 24 * 3600.0
 
@@ -130,6 +131,14 @@ class ExplainParams(Frozen):
 
     run: int | None = None
     ask: ClientAsk | None = None
+
+
+class ReplayParams(Frozen):
+    """A time and, where it is not what lies on disk, the policies: `(name, text)` of each file."""
+
+    since: str = Field(default="30d", max_length=40)
+    until: str | None = Field(default=None, max_length=40)
+    policies: tuple[tuple[str, str], ...] | None = Field(default=None, max_length=FILES_MAX)
 
 
 class SinceParams(Frozen):
