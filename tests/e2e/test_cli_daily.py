@@ -147,6 +147,15 @@ def test_arguments_may_come_from_files(shop: Any) -> None:
     assert path.read_text() == "5"
 
 
+def test_a_read_whose_answer_is_no_succeeded_and_scripts_hear_the_no(shop: Any) -> None:
+    file = shop.folder / "data" / "answers"
+    file.write_text("one\n")
+    done = shop.json("exec", "--", "grep", "two", str(file), code=1)
+    assert done["data"]["run"]["state"] == "succeeded"
+    assert done["data"]["run"]["exit_code"] == 1
+    assert shop.json("exec", "--", "grep", "-Z", "two", str(file) + "-missing", code=3)["ok"] is False
+
+
 def test_a_program_that_fails_fails_with_what_it_printed(shop: Any) -> None:
     done = shop.run("exec", "--", "ls", str(shop.folder / "data" / "nothing-here"))
     assert done.returncode in {1, 3}

@@ -395,6 +395,8 @@ def _step(args: ExecArgs, facts: JsonObject) -> Step:
     params: JsonObject = {name: facts[name] for name in (*STARTED_WITH, "paths", "kept_paths")}
     params["check"] = operation.check.model_dump(mode="json") if operation.check is not None else None
     params["ends_by_timeout"] = operation.ends_by_timeout
+    if operation.answers:
+        params["answers"] = [*operation.answers]
     listed = facts["targets"]
     return Step(
         verb="execute",
@@ -469,7 +471,9 @@ def _result(step: Step, result: ProcessResult) -> StepResult:
     tells = result.exit_code and step.discloses == "nothing" and result.tail.strip()
     last = result.tail.strip().splitlines()[-1][:200] if tells else ""
     summary = f"exit {result.exit_code}" + (f": {last}" if last else "")
-    return StepResult(ok=result.exit_code == 0, summary=summary, data=data)
+    answers = step.params.get("answers")
+    ok = result.exit_code == 0 or (isinstance(answers, list) and result.exit_code in answers)
+    return StepResult(ok=ok, summary=summary, data=data)
 
 
 def _programs_of(schemas: tuple[JsonObject, ...]) -> list[Program]:

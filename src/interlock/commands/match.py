@@ -520,6 +520,7 @@ def _operation(
         environment=program.environment,
         timeout_seconds=form.timeout_seconds,
         ends_by_timeout=_applies(compiled, form.follows, names),
+        answers=form.answers,
     )
 
 

@@ -132,6 +132,7 @@ class Form(Arguments):
             copied; options that make it so.
         into: Positional -> positional: where the first is a folder, it writes in it what the second is called.
         follows: It runs until it is stopped, so that reaching the time-out is its normal end; options that make it so.
+        answers: Exit codes besides 0 that are an answer and no failure (`grep` without a hit); of forms that only read.
         match, not_match: Command lines that must and must not be this form, checked when the library is loaded.
     """
 
@@ -149,6 +150,7 @@ class Form(Arguments):
     tree: bool | Spellings = False
     into: dict[str, str] = {}
     follows: bool | Spellings = False
+    answers: tuple[Annotated[int, Field(ge=1, le=125)], ...] = ()
     changes: bool
     discloses: Discloses
     risk: Risk = "none"
@@ -164,6 +166,9 @@ class Form(Arguments):
 
     @model_validator(mode="after")
     def _effects_are_whole(self) -> Form:
+        if self.changes and self.answers:
+            msg = "only a form that changes nothing has exit codes that are answers"
+            raise ValueError(msg)
         if not self.changes and (self.operations or self.undo or self.check or self.risk in {"medium", "high"}):
             msg = "a form that changes nothing has no operations, check, undo or risk above low"
             raise ValueError(msg)
@@ -305,6 +310,7 @@ class Operation(Frozen):
 
     `argv` is what will be executed, word for word; `argv[0]` is the program's name and the binary is one of
     `path_candidates`. `tree` and `into` are as in the form. `ends_by_timeout`: reaching the time-out is success.
+    `answers`: exit codes that are success as well.
     """
 
     program: str
@@ -328,6 +334,7 @@ class Operation(Frozen):
     environment: dict[str, str] = {}
     timeout_seconds: float = 30.0
     ends_by_timeout: bool = False
+    answers: tuple[int, ...] = ()
 
     @property
     def only_reads(self) -> bool:

@@ -18,7 +18,7 @@ NOT_READ = 141
 
 EXIT_CODES: dict[int, str] = {
     SUCCEEDED: "succeeded",
-    FAILED: "failed or undone",
+    FAILED: "failed or undone; or a read succeeded and its answer is no (grep without a hit)",
     USAGE: "usage or invalid input",
     NOT_FOUND: "not found",
     DENIED: "denied",

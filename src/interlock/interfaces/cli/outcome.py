@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.record import Record
-from interlock.interfaces.errors import exit_code_of_proposal, exit_code_of_run
+from interlock.interfaces.errors import FAILED, exit_code_of_proposal, exit_code_of_run
 from interlock.interfaces.messages import say
 from interlock.interfaces.resident_words import text_in_words
 
@@ -83,10 +83,12 @@ def next_of_run(run: Record, *, as_agent: bool) -> list[str]:
 def answer_of_run(run: Record, *, as_agent: bool) -> Answer:
     """A Run that was made or moved. Its words are the caller's business: its output may have been the answer."""
     state = run.text("state")
+    # A read whose program says no by its exit code succeeded, and scripts still want to hear the no.
+    said_no = state == "succeeded" and bool(run.data.get("exit_code"))
     return Answer(
         status=state,
         data={"run": dict(run.data)},
-        exit_code=exit_code_of_run(state, run.text("state_code") or None),
+        exit_code=FAILED if said_no else exit_code_of_run(state, run.text("state_code") or None),
         next=next_of_run(run, as_agent=as_agent),
     )
 
