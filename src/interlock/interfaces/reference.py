@@ -25,6 +25,7 @@ from interlock.interfaces.cli.app import MODULES, build
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.show_actions import example_of, type_in_words
 from interlock.interfaces.errors import ERROR_CODES, EXIT_CODES, STATE_CODES
+from interlock.interfaces.http.app import described
 from interlock.interfaces.messages import set_language
 from interlock.settings import AGENT_MARKS, VARIABLES
 
@@ -50,6 +51,7 @@ def pages() -> dict[str, str]:
         "errors.md": _errors(),
         "settings.md": _settings(),
         "views.md": _views(),
+        "http.md": _http(),
         "policies.md": _policies(),
     }
     index = [f"- [{text.partition(chr(10))[0].removeprefix('# ')}]({name})" for name, text in made.items()]
@@ -260,6 +262,40 @@ def _views() -> str:
         lines += [f"## {cls.name}", "", f"{cls.summary} Discloses: {cls.discloses}.", ""]
         lines += _arguments(Record(cls.Args.model_json_schema()))
     return _page("Views", lines)
+
+
+def _http() -> str:
+    """The routes, each with what it takes; `described` is what `/api/v1/openapi.json` answers."""
+    lines = ["Every route but those for health takes `Authorization: Bearer ilk_...`;", ""]
+    lines[0] += " how to use them: [the door over HTTP](../howto/http-api.md)."
+    description = Record(described())
+    for path, methods in description.record("paths").data.items():
+        for method, inner in Record(methods).data.items():
+            route = Record(inner)
+            text = " ".join(route.text("description").split())
+            lines += [f"## {method.upper()} {path}", "", text, ""]
+            rows = [_parameter(each) for each in route.records("parameters")] + _body(route, description)
+            lines += _table(("parameter", "where", "takes"), rows) if rows else []
+    return _page("HTTP", lines)
+
+
+def _parameter(parameter: Record) -> tuple[str, str, str]:
+    taken = type_in_words(parameter.record("schema"), parameter.flag("required"))
+    return _code(parameter.text("name")), parameter.text("in"), taken
+
+
+def _body(route: Record, description: Record) -> list[tuple[str, str, str]]:
+    """The members of the body of a request."""
+    named = route.record("requestBody").record("content").record("application/json").record("schema")
+    names = [named.text("$ref"), *(each.text("$ref") for each in named.records("allOf"))]
+    found = [name.rpartition("/")[2] for name in names if name]
+    if not found:
+        return []
+    shape = description.record("components").record("schemas").record(found[0])
+    required, properties = set(shape.texts("required")), shape.record("properties")
+    return [
+        (_code(name), "body", type_in_words(properties.record(name), name in required)) for name in properties.data
+    ]
 
 
 def _policies() -> str:
