@@ -65,7 +65,7 @@ async def engine(postgres_endpoint: Any, guarded: Shop) -> AsyncIterator[Engine]
         database(postgres_endpoint) as (_, owner, app),
         tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as folder,
     ):
-        databases = {"shop": guarded.declaration()}
+        databases = {"shop": guarded.declaration(migrations="migrations")}
         locations = write_project(
             Path(folder),
             roots={"read": ["data"], "write": ["data"]},

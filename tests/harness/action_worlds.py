@@ -343,6 +343,29 @@ async def _sql_write_without_key(stage: Stage) -> World:
     return World(args, lambda: stage.shop.execute(f"update {table} set n = 7 where id = 2"))
 
 
+def _migration(stage: Stage) -> Path:
+    """A new migration of this world, the only one there is; it makes the table that carries the world's name."""
+    folder = stage.engine.parts.locations.project_folder / "migrations"
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    stage.shop.execute("drop table if exists interlock_migrations")
+    path = folder / f"1_{stage.word}.sql"
+    path.write_text(f"create table {stage.word} (a int); insert into {stage.word} values (1)")
+    return path
+
+
+async def _migrate(stage: Stage) -> World:
+    path = _migration(stage)
+    return World({"database": "shop"}, lambda: path.write_text(f"create table {stage.word} ()"))
+
+
+async def _migrate_and_back(stage: Stage) -> World:
+    path = _migration(stage)
+    path.with_suffix(".down.sql").write_text(f"drop table {stage.word}")
+    return World({"database": "shop"}, lambda: path.with_suffix(".down.sql").write_text("select 1"))
+
+
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "command.exec": (_command, _unknown_command),
     "file.restore": (_restore_replaced, _restore_created),
@@ -358,6 +381,7 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "schedule.once": (_once,),
     "schedule.pause": (_pause_schedule, _pause_again),
     "schedule.resume": (_resume_schedule,),
+    "sql.migrate": (_migrate, _migrate_and_back),
     "sql.read": (_sql_read,),
     "sql.write": (_sql_update, _sql_insert, _sql_delete, _sql_write_without_key),
     "mcp.accept": (_accept_tool, _accept_tool_again),

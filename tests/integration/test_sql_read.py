@@ -93,7 +93,8 @@ async def test_values_are_exact(engine: Engine) -> None:
     found = await rows(
         engine,
         "select 9007199254740993::int8, 0.1::numeric + 0.2, 1e300::float8, 'NaN'::float8, null, true,"
-        " date '2026-02-28', timestamptz '2026-03-01 12:00:00.123456+02', 'a\nb', '{\"n\": 1.10}'::json, 7::int2, '\\x00ff'::bytea,"
+        " date '2026-02-28', timestamptz '2026-03-01 12:00:00.123456+02', 'a\nb', '{\"n\": 1.10}'::json, 7::int2,"
+        " '\\x00ff'::bytea,"
         " interval '1 mon 2 days', array[1, null, 3]",
     )
     assert found == [

@@ -10,6 +10,7 @@ import psycopg
 
 from interlock.adapters.sql_catalog import Catalogue
 from interlock.adapters.sql_connections import Connection, Connections, Role
+from interlock.adapters.sql_migrations import applied_versions, apply_script
 from interlock.adapters.sql_writing import (
     bound,
     identity_of,
@@ -25,6 +26,7 @@ from interlock.core.databases import (
     Column,
     Fate,
     Image,
+    MigrationScript,
     QueryResult,
     RelationFacts,
     Scalar,
@@ -150,6 +152,19 @@ class PostgresDatabases:
             except psycopg.errors.InvalidParameterValue:
                 return "unknown"  # the server has not come to it: it is another server, or an older copy
         return cast("Fate", row[0]) if row is not None and row[0] is not None else "unknown"
+
+    def applied_migrations(self, database: str) -> dict[str, str]:
+        """As the Protocol says."""
+        with self._transaction(database, "migrate", _READ) as connection:
+            return applied_versions(connection, self.declaration(database))
+
+    def migrate(self, database: str, script: MigrationScript, hold: Callable[[], None]) -> bool:
+        """As the Protocol says."""
+        with self._connections.connection(database, "migrate") as connection:
+            try:
+                return apply_script(connection, self.declaration(database), script, hold, database)
+            finally:
+                connection.close()  # what the file set for its session ends with it
 
     @contextmanager
     def _transaction(self, database: str, role: Role, begin: str) -> Iterator[Connection]:

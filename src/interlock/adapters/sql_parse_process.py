@@ -1,7 +1,8 @@
 """The program that parses SQL: reads statements from standard input, answers with what each is made of.
 
 A process of its own, because deep nesting overflows the C stack of the parser and ends the process it runs in. A frame
-is four bytes of length (big endian) and JSON: in comes `{"sql": ...}`, out goes `{"shape": ...}` or `{"refused": ...}`.
+is four bytes of length (big endian) and JSON: in comes `{"sql": ...}` or `{"script": ...}`, out goes what it is made
+of, or `{"refused": ...}`.
 """
 
 from __future__ import annotations
@@ -114,16 +115,38 @@ def _words(nodes: Any) -> tuple[str, ...]:
     return tuple(node.string.sval for node in nodes if node.WhichOneof("node") == "string")
 
 
-def shape_of(sql: str) -> dict[str, Any]:
-    """What the statement is made of, or `refused` and a `code`."""
+def parsed(sql: str) -> tuple[Any, dict[str, Any]]:
+    """The tree, or None and `refused` and a `code`."""
     import postgast  # noqa: PLC0415 - only the process that may die of it loads the library
 
     try:
-        tree = postgast.parse(sql)
+        return postgast.parse(sql), {}
     except postgast.PgQueryError as error:
-        return {"refused": f"PostgreSQL cannot read this: {error}"[:500], "code": "sql.syntax"}
+        return None, {"refused": f"PostgreSQL cannot read this: {error}"[:500], "code": "sql.syntax"}
     except Exception as error:  # noqa: BLE001 - whatever the library says, it is no statement that may run
-        return {"refused": f"the statement is nested too deeply ({type(error).__name__})", "code": "sql.too_complex"}
+        refused = f"the statement is nested too deeply ({type(error).__name__})"
+        return None, {"refused": refused, "code": "sql.too_complex"}
+
+
+def script_of(sql: str) -> dict[str, Any]:
+    """The statements of a script, or `refused` and a `code`."""
+    tree, refusal = parsed(sql)
+    if tree is None:
+        return refusal
+    body = sql.encode()
+    found = []
+    for raw in tree.stmts:
+        end = raw.stmt_location + raw.stmt_len if raw.stmt_len else None
+        text = body[raw.stmt_location : end].decode().strip()
+        found.append({"root": raw.stmt.WhichOneof("node") or "", "text": text})
+    return {"statements": found}
+
+
+def shape_of(sql: str) -> dict[str, Any]:
+    """What the statement is made of, or `refused` and a `code`."""
+    tree, refusal = parsed(sql)
+    if tree is None:
+        return refusal
     if len(tree.stmts) != 1:
         return {"refused": f"exactly one statement is accepted, not {len(tree.stmts)}", "code": "sql.statements"}
     raw = tree.stmts[0]
@@ -184,7 +207,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     shape_of("select 1")  # what is slow the first time is done before anybody waits
     while (frame := read_frame(sys.stdin.buffer)) is not None:
-        answer = json.dumps(shape_of(json.loads(frame)["sql"])).encode()
+        asked = json.loads(frame)
+        found = script_of(asked["script"]) if "script" in asked else shape_of(asked["sql"])
+        answer = json.dumps(found).encode()
         sys.stdout.buffer.write(LENGTH.pack(len(answer)) + answer)
         sys.stdout.buffer.flush()
 

@@ -12,18 +12,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from interlock.adapters.sql_parse_process import FRAME_BYTES_MAX, LENGTH
-from interlock.core.databases import SQL_BYTES_MAX, StatementShape
+from interlock.core.databases import SCRIPT_BYTES_MAX, SQL_BYTES_MAX, ScriptStatement, StatementShape
 from interlock.core.errors import Invalid, Transient
+from interlock.core.model import Frozen
 
 PROCESSES_MAX = 2
 PARSE_SECONDS = 2.0
 START_SECONDS = 20.0
 WAIT_SECONDS = 10.0
+Answer = TypeVar("Answer", bound=Frozen)
 _PROGRAM = "interlock.adapters.sql_parse_process"
 
 
@@ -43,9 +45,9 @@ class ParserProcess:
         )
         self._warm = False
 
-    def ask(self, sql: str) -> dict[str, Any] | None:
+    def ask(self, asked: dict[str, str]) -> dict[str, Any] | None:
         """The answer; None when the process ended or took too long, and then it is of no further use."""
-        body = json.dumps({"sql": sql}).encode()
+        body = json.dumps(asked).encode()
         end = time.monotonic() + (PARSE_SECONDS if self._warm else START_SECONDS)
         try:
             self._write(LENGTH.pack(len(body)) + body)
@@ -75,7 +77,7 @@ class ParserProcess:
     def _write(self, frame: bytes) -> None:
         if self._process.stdin is None:
             raise EOFError
-        # A statement is shorter than a pipe holds, so that this never waits.
+        # It reads all of a frame before it does anything else, so that this waits no longer than a copy takes.
         self._process.stdin.write(frame)
         self._process.stdin.flush()
 
@@ -103,15 +105,17 @@ class ProcessParser:
 
     def parse(self, sql: str) -> StatementShape:
         """As the Protocol says."""
-        size = len(sql.encode("utf-8", "surrogatepass"))
-        if size > SQL_BYTES_MAX:
-            msg = f"the statement has {size:,} bytes; at most {SQL_BYTES_MAX:,} are parsed"
-            raise Invalid(msg, code="sql.too_long", fix="give long lists as an array parameter: = any($1)")
-        if "\0" in sql or any("\ud800" <= letter <= "\udfff" for letter in sql):
-            msg = "the statement holds a NUL or half a character"
-            raise Invalid(msg, code="sql.characters", fix="write plain text")
+        _require_text(sql, SQL_BYTES_MAX, "give long lists as an array parameter: = any($1)")
+        return self._answered(StatementShape, {"sql": sql})
+
+    def split(self, sql: str) -> tuple[ScriptStatement, ...]:
+        """As the Protocol says."""
+        _require_text(sql, SCRIPT_BYTES_MAX, "split the file")
+        return self._answered(_Script, {"script": sql}).statements
+
+    def _answered(self, model: type[Answer], asked: dict[str, str]) -> Answer:
         with self._process() as process:
-            answer = process.ask(sql)
+            answer = process.ask(asked)
             if answer is None:
                 process.close()
         if answer is None:
@@ -120,7 +124,7 @@ class ProcessParser:
         if "refused" in answer:
             raise Invalid(str(answer["refused"]), code=str(answer["code"]), fix="correct the statement")
         try:
-            return StatementShape.model_validate(answer)
+            return model.model_validate(answer)
         except ValidationError as error:
             msg = "the parser's answer makes no sense; the statement was not run"
             raise Invalid(msg, code="sql.too_complex", fix="write a simpler statement") from error
@@ -146,6 +150,22 @@ class ProcessParser:
                 self._idle.put(process)
         finally:
             self._places.release()
+
+
+class _Script(Frozen):
+    """What the process says of a script."""
+
+    statements: tuple[ScriptStatement, ...]
+
+
+def _require_text(sql: str, bytes_max: int, fix: str) -> None:
+    size = len(sql.encode("utf-8", "surrogatepass"))
+    if size > bytes_max:
+        msg = f"the statement has {size:,} bytes; at most {bytes_max:,} are parsed"
+        raise Invalid(msg, code="sql.too_long", fix=fix)
+    if "\0" in sql or any("\ud800" <= letter <= "\udfff" for letter in sql):
+        msg = "the statement holds a NUL or half a character"
+        raise Invalid(msg, code="sql.characters", fix="write plain text")
 
 
 def _started() -> ParserProcess:

@@ -12,6 +12,8 @@ from interlock.core.outside import OutsideKey
 SQL_BYTES_MAX = 16 * 1024
 """A longer statement may overflow the C stack of the parser (64 KB of `1+1+...` end it)."""
 
+SCRIPT_BYTES_MAX = 256 * 1024
+
 StatementKind = Literal["select", "explain", "insert", "update", "delete", "other"]
 Name = tuple[str, ...]
 """A name as it is written, part by part: `("orders",)` or `("public", "orders")`."""
@@ -60,6 +62,17 @@ class SqlParser(Protocol):
         Raises: Invalid (too long, not SQL, none or several statements, too deeply nested), Transient (no parser).
         """
         ...
+
+    def split(self, sql: str) -> tuple[ScriptStatement, ...]:
+        """The statements of a script of at most `SCRIPT_BYTES_MAX` bytes. Raises as `parse`."""
+        ...
+
+
+class ScriptStatement(Frozen):
+    """One statement of a script: the parser's word for what it is (`create_stmt`), and its text."""
+
+    root: str
+    text: str
 
 
 class Column(Frozen):
@@ -191,6 +204,21 @@ BeforeCommit = Callable[[TransactionIdentity, WriteOutcome], None]
 """Called in the open transaction, when all but the commit is done; what it raises rolls back."""
 
 
+UNFINISHED = "unfinished:"
+"""What stands before the SHA-256 of a file without a transaction, until all of it was applied."""
+
+
+class MigrationScript(Frozen):
+    """One file of a migration folder, or the file that takes it back (`reverts`)."""
+
+    version: str
+    name: str
+    sha256: str
+    statements: tuple[str, ...]
+    transactional: bool
+    reverts: bool
+
+
 class SqlDatabases(Protocol):
     """The guarded databases. Every method blocks within the declaration's bounds.
 
@@ -255,26 +283,19 @@ class SqlDatabases(Protocol):
         """Version -> SHA-256 of what was applied, from the table that `migrate` keeps."""
         ...
 
-    def migrate(
-        self, database: str, script: MigrationScript, before_commit: Callable[[TransactionIdentity], None]
-    ) -> None:
-        """Apply one file and write it down, in one transaction unless the file says otherwise."""
+    def migrate(self, database: str, script: MigrationScript, hold: Callable[[], None]) -> bool:
+        """Apply one file and write it down, in one transaction unless the file says otherwise.
+
+        Returns: False when it was so already. `hold` is called before each statement and before the commit.
+
+        Raises: Stale when another file of this version was applied; Transient (sent) when a file without a transaction
+            broke off in the middle.
+        """
         ...
 
     def tables(self, database: str) -> tuple[RelationFacts, ...]:
         """Every table of the declared schemas."""
         ...
-
-
-class MigrationScript(Frozen):
-    """One file of a migration folder, or the file that takes it back (`reverts`)."""
-
-    version: str
-    name: str
-    sha256: str
-    sql: str
-    transactional: bool
-    reverts: bool
 
 
 SQL_PARSER: OutsideKey[SqlParser] = OutsideKey("the SQL parser")

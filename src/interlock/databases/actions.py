@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from interlock.core.action import Action, StepResult
@@ -10,18 +11,39 @@ from interlock.core.databases import (
     SQL_DATABASES,
     SQL_PARSER,
     CatalogFacts,
+    RelationFacts,
     Scalar,
+    SqlParser,
     StatementShape,
     TableFacts,
     WriteOutcome,
     WriteRequest,
 )
-from interlock.core.errors import Stale
+from interlock.core.errors import Invalid, NotFound, Stale
 from interlock.core.model import Frozen, JsonObject
-from interlock.core.plan import Plan, Step
+from interlock.core.plan import STEP_TIMEOUT_SECONDS_MAX, STEPS_MAX, Plan, Step, Target
 from interlock.core.ports import StepContext
 from interlock.databases.effects import Effects
-from interlock.databases.model import ReadArgs, WriteArgs, digest, disclosed, rendered, targets_of
+from interlock.databases.migrations import (
+    MigrationFile,
+    due,
+    is_transactional,
+    read_folder,
+    read_migration,
+    require_same,
+    script_of,
+)
+from interlock.databases.model import (
+    MigrateArgs,
+    ReadArgs,
+    WriteArgs,
+    database_target,
+    digest,
+    disclosed,
+    rendered,
+    table_target,
+    targets_of,
+)
 from interlock.databases.statement import (
     require_defaults,
     require_names,
@@ -44,6 +66,7 @@ from interlock.databases.writing import (
 from interlock.lib.canonical import digest_of
 
 MARGIN_SECONDS = 30.0
+PREVIEW_CHARACTERS = 20_000
 UNDO_OPERATIONS = {"insert": "sql.delete", "update": "sql.update", "delete": "sql.insert"}
 
 
@@ -304,6 +327,122 @@ class SqlWrite(Action):
         return StepResult(
             ok=done, summary="the database has committed it" if done else "the database knows nothing of it"
         )
+
+
+class SqlMigrate(Action):
+    """Migrates."""
+
+    name: ClassVar[str] = "sql.migrate"
+    summary: ClassVar[str] = "Apply the numbered files of a migration folder that were not applied to a database yet."
+    example: ClassVar[JsonObject] = {"database": "shop"}
+    Args: ClassVar[type[Frozen]] = MigrateArgs
+
+    def read_facts(self, args: MigrateArgs) -> JsonObject:
+        """Which files are due. Raises Conflict when what was applied is not what lies there; Invalid, NotFound."""
+        databases, parser = self.ports.outside[SQL_DATABASES], self.ports.outside[SQL_PARSER]
+        folder = self._folder(args.database)
+        files = due(read_folder(folder), databases.applied_migrations(args.database), args.to)
+        if not files:
+            msg = f"every migration of {args.database} was applied already"
+            raise Invalid(msg, code="sql.nothing_to_migrate", fix=f"put a new file into {folder}")
+        if len(files) > STEPS_MAX:
+            msg = f"{len(files)} files are due, and a plan has at most {STEPS_MAX} steps"
+            raise Invalid(
+                msg, code="sql.too_many_migrations", fix=f"apply some first: to={files[STEPS_MAX - 1].version}"
+            )
+        return {
+            "files": [self._file_facts(each, parser) for each in files],
+            "tables": [each.model_dump(mode="json") for each in databases.tables(args.database)],
+            "timeout_seconds": databases.declaration(args.database).statement_timeout_seconds,
+        }
+
+    def _folder(self, database: str) -> Path:
+        declared = self.ports.outside[SQL_DATABASES].declaration(database).migrations
+        if declared is None:
+            msg = f"no migration folder is declared for {database}"
+            raise NotFound(msg, code="sql.no_migrations", fix=f"name one under databases.{database}.migrations")
+        return Path(self.ports.project().folder, declared)
+
+    @staticmethod
+    def _file_facts(file: MigrationFile, parser: SqlParser) -> JsonObject:
+        script = script_of(file, parser, reverts=False)
+        if file.down is not None:
+            script_of(file.down, parser, reverts=True)
+        return {
+            "version": file.version,
+            "name": file.name,
+            "sha256": file.sha256,
+            "text": file.text[:PREVIEW_CHARACTERS],
+            "transactional": script.transactional,
+            "down": None if file.down is None else {"name": file.down.name, "sha256": file.down.sha256},
+            "down_transactional": file.down is not None and is_transactional(file.down),
+        }
+
+    def plan(self, args: MigrateArgs, facts: JsonObject) -> Plan:
+        """One step a file, each holding the whole database."""
+        listed = facts["files"] if isinstance(facts["files"], list) else []
+        tables = facts["tables"] if isinstance(facts["tables"], list) else []
+        relations = tuple(RelationFacts.model_validate(each) for each in tables)
+        targets = (database_target(args.database), *(table_target(args.database, each) for each in relations))
+        files = [each for each in listed if isinstance(each, dict)]
+        timeout_seconds = min(STEP_TIMEOUT_SECONDS_MAX, float(str(facts["timeout_seconds"])) * 60 + MARGIN_SECONDS)
+        steps = tuple(self._step(args.database, each, targets, timeout_seconds) for each in files)
+        count = "1 migration" if len(steps) == 1 else f"{len(steps)} migrations"
+        return Plan(
+            action=self.name,
+            args=args.model_dump(mode="json"),
+            summary=f"apply {count} to {args.database}, up to {files[-1]['name']}",
+            steps=steps,
+            facts={"files": [{name: each[name] for name in ("name", "sha256", "down")} for each in files]},
+            preview=self.ports.redactor.redact("\n".join(f"-- {each['name']}\n{each['text']}" for each in files)),
+        )
+
+    @staticmethod
+    def _step(database: str, file: JsonObject, targets: tuple[Target, ...], timeout_seconds: float) -> Step:
+        down = file["down"]
+        undo = Step(
+            verb="revert",
+            summary=f"take {file['name']} back in {database}",
+            params={"database": database, **(down if isinstance(down, dict) else {})},
+            targets=targets,
+            risk="high",
+            operations=("sql.migrate",),
+            repeatable=bool(file["down_transactional"]),
+            timeout_seconds=timeout_seconds,
+        )
+        return Step(
+            verb="apply",
+            summary=f"apply {file['name']} to {database}",
+            params={"database": database, "name": file["name"], "sha256": file["sha256"]},
+            targets=targets,
+            risk="high",
+            operations=("sql.migrate",),
+            repeatable=bool(file["transactional"]),
+            precondition={"sha256": file["sha256"]},
+            undo=undo if down is not None else None,
+            irreversible=None if down is not None else "there is no .down.sql file beside it",
+            timeout_seconds=timeout_seconds,
+        )
+
+    def perform(self, step: Step, context: StepContext) -> StepResult:
+        """Apply the file, or the one that takes it back, exactly as it was planned."""
+        database, name = str(step.params["database"]), str(step.params["name"])
+        file = read_migration(self._folder(database), name)
+        require_same(file, str(step.params["sha256"]))
+        script = script_of(file, self.ports.outside[SQL_PARSER], reverts=step.verb == "revert")
+        context.hold()
+        done = self.ports.outside[SQL_DATABASES].migrate(database, script, context.hold)
+        data: JsonObject = {"name": name, "sha256": file.sha256, "statements": len(script.statements)}
+        return StepResult(ok=True, summary=f"{name}: done" if done else f"{name}: it was so already", data=data)
+
+    def check(self, step: Step, context: StepContext) -> StepResult:  # noqa: ARG002
+        """Ask the database which versions it has."""
+        database, name = str(step.params["database"]), str(step.params["name"])
+        version = str(int(name.partition("_")[0]))
+        known = self.ports.outside[SQL_DATABASES].applied_migrations(database).get(version)
+        done = known is None if step.verb == "revert" else known == step.params["sha256"]
+        said = "the database has it on its list" if known is not None else "the database does not have it on its list"
+        return StepResult(ok=done, summary=said)
 
 
 def _scalars(step: Step) -> tuple[str | int | float | bool | None, ...]:
