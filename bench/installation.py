@@ -31,6 +31,8 @@ SERVICE = Actor(kind="service", name="ci", roles=("operator",))
 """May change what is of low risk without asking anybody."""
 PERSON = Actor(kind="person", name="alice", roles=("operator",))
 """Confirms his own change, which is recorded as evidence of its own."""
+AGENT = Actor(kind="agent", name="claude", on_behalf_of="person:alice")
+"""May look without asking anybody."""
 
 _PROJECT = f"""version: 1
 name: bench
@@ -73,6 +75,19 @@ class NoOperation(Action):
         return StepResult(ok=True, summary="nothing was done")
 
 
+class Look(NoOperation):
+    """The same without a change: what an agent may do without asking anybody."""
+
+    name = "bench.look"
+    summary = "look at nothing"
+
+    def plan(self, args: Any, facts: JsonObject) -> Plan:
+        """One step that changes nothing."""
+        plan = super().plan(args, facts)
+        step = plan.steps[0].model_copy(update={"changes": False, "risk": "none", "operations": ()})
+        return plan.model_copy(update={"action": self.name, "steps": (step,)})
+
+
 @asynccontextmanager
 async def bench_installation(
     database: BenchDatabase, folder: Path, *, fast_path: bool, work: bool = True
@@ -82,7 +97,7 @@ async def bench_installation(
     _write_project(folder)
     locations = Locations(folder / "interlock.yaml", folder / "state", folder / "run")
     async with open_installation(
-        locations, database.app, database.owner, work=work, further_actions=(NoOperation,)
+        locations, database.app, database.owner, work=work, further_actions=(NoOperation, Look)
     ) as installation:
         assert len(installation.book.current.rules) == POLICIES
         if not fast_path:
@@ -92,7 +107,9 @@ async def bench_installation(
 
 async def ask(installation: Installation, actor: Actor, target: str) -> Run:
     """Record one Run; it may be running, or over, when this returns."""
-    run = await installation.door.submit(actor, Ask(action=NoOperation.name, args={"target": target}, confirmed=True))
+    # An agent's ask always carries a key, as the tool `run` wants it.
+    action, key = (Look.name, target) if actor.kind == "agent" else (NoOperation.name, None)
+    run = await installation.door.submit(actor, Ask(action=action, args={"target": target}, key=key, confirmed=True))
     assert isinstance(run, Run)
     return run
 

@@ -21,7 +21,8 @@ import psycopg
 from bench import dbos_peer
 from bench.dbos_peer import POLL_SECONDS, RESULT_POLL_SECONDS
 from bench.http_client import served
-from bench.installation import PERSON, SERVICE, SLOTS, NoOperation, ask, ask_and_wait, bench_installation
+from bench.installation import AGENT, PERSON, SERVICE, SLOTS, NoOperation, ask, ask_and_wait, bench_installation
+from bench.mcp_client import agent_client, plain_client
 from bench.server import BenchDatabase, BenchServer
 from interlock.core.actor import Actor
 from interlock.engine.loop import run_loop
@@ -201,6 +202,32 @@ async def door_http(place: Place) -> AsyncIterator[DoorTurn]:
         yield lambda count: asyncio.to_thread(turn, count)
 
 
+@asynccontextmanager
+async def door_agent(place: Place) -> AsyncIterator[DoorTurn]:
+    """An agent's look in process."""
+    async with _door(place, AGENT, fast_path=True) as turn:
+        yield turn
+
+
+@asynccontextmanager
+async def door_mcp(place: Place) -> AsyncIterator[DoorTurn]:
+    """The same over MCP: the front is a process of its own, the client another thread."""
+    async with (
+        bench_installation(place.database, Path(place.folder), fast_path=True) as installation,
+        local_server(installation, os.geteuid()),
+        agent_client(installation, place.owner) as client,
+    ):
+        turn = _one_after_another(client.run)
+        yield lambda count: asyncio.to_thread(turn, count)
+
+
+@contextmanager
+def plain_mcp(place: Place) -> Iterator[Turn]:  # noqa: ARG001 - the shape of them all
+    """A tool of the SDK's own server that does nothing."""
+    with plain_client() as client:
+        yield _one_after_another(client.nothing)
+
+
 @contextmanager
 def dbos_drain(place: Place) -> Iterator[Turn]:
     """Workflows per second of one worker that takes on 16 at once, from a backlog that was there when it began."""
@@ -342,7 +369,8 @@ async def _by_clients(once: Callable[[int], Awaitable[int]], count: int) -> list
 
 
 PLAIN = {
-    each.__name__: each for each in (bare, dbos_direct, dbos_queue, dbos_drain, dbos_drain_unbounded, dbos_clients)
+    each.__name__: each
+    for each in (bare, dbos_direct, dbos_queue, dbos_drain, dbos_drain_unbounded, dbos_clients, plain_mcp)
 }
 DOORS = {
     each.__name__: each
@@ -352,6 +380,8 @@ DOORS = {
         door_person,
         door_socket,
         door_http,
+        door_agent,
+        door_mcp,
         door_drain,
         door_clients,
         door_clients_fast,
