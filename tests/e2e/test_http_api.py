@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -247,6 +250,53 @@ def test_agents_find_their_protocol_at_its_own_path(claude: httpx.Client, front:
     assert answer.json()["result"]["serverInfo"]["name"]
     with front.client(None) as nobody:
         assert nobody.post("/mcp", json=hello, headers=accept).status_code == 401
+
+
+def test_a_narrow_token_may_wait_for_what_it_asked_and_read_nothing_else(front: HttpFront) -> None:
+    narrow = front.token("person:alice", scopes=["run:command.exec"])
+    ask = {"action": "command.exec", "args": {"argv": ["uptime"]}, "wait": 20}
+    with front.client(None, headers={"Authorization": f"Bearer {narrow}"}) as client:
+        answer = client.post(RUNS, json=ask)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["run"]["state"] == "succeeded"
+        assert client.get(f"{RUNS}/{answer.json()['run']['number']}/events").status_code == 200
+        assert client.get(RUNS).status_code == 403
+        assert front.write(client, "narrow", "x").status_code == 403
+
+
+def test_every_command_of_the_how_to_works(front: HttpFront) -> None:
+    """With curl, as it is written there, against this server."""
+    text = (Path(__file__).parents[2] / "docs/howto/http-api.md").read_text(encoding="utf-8")
+    commands = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ curl")]
+    assert len(commands) >= 5
+    with front.client("agent:claude") as claude:
+        number = claude.post(RUNS, json=_unknown(front, "true")).json()["run"]["number"]
+    for command in commands:
+        shown = command.replace("/srv/site", str(front.resident.data)).replace("/runs/1/", f"/runs/{number}/")
+        shown = shown.replace(" --json ", " --fail-with-body -H 'Content-Type: application/json' --data ")
+        environment = {"TOKEN": front.bearer("person:bob"), "DOOR": front.url + PREFIX, "PATH": "/usr/bin:/bin"}
+        ran = subprocess.run(
+            ["/bin/sh", "-c", shown], env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert ran.returncode == 0, (shown, ran.stdout, ran.stderr)
+        assert '"status":4' not in ran.stdout, (shown, ran.stdout)
+
+
+def test_tls_is_spoken_where_there_is_a_certificate(postgres_endpoint: Any, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject]
+    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    http = {"tls": {"certificate": str(certificate), "key": str(key)}}
+    with http_front(postgres_endpoint, http=http, start=False) as front:
+        front.resident.start()
+        context = ssl.create_default_context(cafile=certificate)
+        token = {"Authorization": f"Bearer {front.bearer('person:alice')}"}
+        answer = httpx.get(f"https://localhost:{front.port}{PREFIX}/status", verify=context, headers=token, timeout=20)
+        assert answer.status_code == 200
+        assert answer.headers["strict-transport-security"]
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://localhost:{front.port}/livez", timeout=20)
 
 
 def test_a_port_that_is_taken_is_said_with_the_way_out(front: HttpFront, postgres_endpoint: Any) -> None:

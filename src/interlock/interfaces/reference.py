@@ -293,9 +293,7 @@ def _body(route: Record, description: Record) -> list[tuple[str, str, str]]:
         return []
     shape = description.record("components").record("schemas").record(found[0])
     required, properties = set(shape.texts("required")), shape.record("properties")
-    return [
-        (_code(name), "body", type_in_words(properties.record(name), name in required)) for name in properties.data
-    ]
+    return [(_code(name), "body", type_in_words(properties.record(name), name in required)) for name in properties.data]
 
 
 def _policies() -> str:

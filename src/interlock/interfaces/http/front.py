@@ -7,13 +7,14 @@ import fcntl
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from interlock.engine.logging import configure_logging
-from interlock.interfaces.http.options import FrontOptions
+from interlock.interfaces.http.options import READY, FrontOptions
 from interlock.lib.redact import Redactor
 
 WORKERS = 1
@@ -30,14 +31,16 @@ HEAD_BYTES_MAX = 8190
 FIELDS_MAX = 64
 LINE_BYTES_MAX = 8190
 RECENT_SECONDS = 30
+LEAST_WORDS = 3
 _PR_SET_PDEATHSIG = 1
 
 
 class Front(BaseApplication):  # type: ignore[misc]
     """What gunicorn serves; it reads the file anew at every SIGHUP."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, told: int | None) -> None:
         self._file = file
+        self._told = told
         self.served: Any = None
         self.head_seconds_max = 10.0
         super().__init__()
@@ -70,6 +73,14 @@ class Front(BaseApplication):  # type: ignore[misc]
         for name, value in chosen.items():
             self.cfg.set(name, value)
 
+    def tell_ready(self) -> None:
+        """Once, to whoever still waits for it."""
+        if self._told is not None:
+            with suppress(OSError):
+                os.write(self._told, READY)
+                os.close(self._told)
+            self._told = None
+
     def load(self) -> Any:
         """The application, made in the worker: what is imported here is new after a SIGHUP."""
         from interlock.engine.catalog import find_action_classes, find_view_classes
@@ -90,7 +101,7 @@ class Front(BaseApplication):  # type: ignore[misc]
         return gated(self.served, options.limits, options.hosts, secure=options.tls is not None)
 
 
-def main(file: Path, parent: int) -> None:
+def main(file: Path, parent: int, told: int | None) -> None:
     """Serve until the resident process ends, or says so."""
     # The signal of its thread's end reaches whoever is alive then; what ended before is seen by who the parent is.
     if (
@@ -103,8 +114,8 @@ def main(file: Path, parent: int) -> None:
     # Shared by this process and its workers for as long as one of them lives: then the address is free again.
     lock = os.open(options.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     fcntl.flock(lock, fcntl.LOCK_SH)
-    Front(file).run()
+    Front(file, told).run()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > LEAST_WORDS else None)

@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import ipaddress
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -30,6 +31,8 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Answered without a token: they say up or not, and no more."""
 
 TOKENS_KEPT = 10_000
+REFUSED_MAX = 10
+REFUSED_SECONDS = 60.0
 WRITE_SECONDS_MAX = 60.0
 """How long whoever reads an answer may not take the next piece of it."""
 
@@ -71,6 +74,40 @@ class Rates:
             self._buckets.popitem(last=False)
 
 
+class Strangers:
+    """Counts refused tokens of each address, so that guesses do not become questions to the resident process.
+
+    A token that was good is never held up by others' guesses.
+    """
+
+    def __init__(self) -> None:
+        self._refused: OrderedDict[str, deque[float]] = OrderedDict()
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+
+    def require_few(self, address: str, key: bytes, now: float) -> None:
+        """Raises Transient where too many tokens from there were refused within a minute."""
+        times = self._refused.get(address)
+        if key in self._good or times is None or len(times) < REFUSED_MAX or now - times[0] >= REFUSED_SECONDS:
+            return
+        msg = f"{REFUSED_MAX} tokens from your address were refused within {REFUSED_SECONDS:.0f} s"
+        details: dict[str, object] = {"retry_after_seconds": round(REFUSED_SECONDS)}
+        raise Transient(msg, code="token.too_many_failures", fix="wait a minute", details=details, effect_sent=False)
+
+    def note(self, address: str, key: bytes, status: int, now: float) -> None:
+        """What a request with that token was answered."""
+        if status == HTTPStatus.UNAUTHORIZED:
+            self._good.pop(key, None)
+            self._refused.setdefault(address, deque(maxlen=REFUSED_MAX)).append(now)
+            self._refused.move_to_end(address)
+            if len(self._refused) > TOKENS_KEPT:
+                self._refused.popitem(last=False)
+        elif HTTPStatus.OK <= status < HTTPStatus.BAD_REQUEST:
+            self._good[key] = None
+            self._good.move_to_end(key)
+            if len(self._good) > TOKENS_KEPT:
+                self._good.popitem(last=False)
+
+
 class Body:
     """Hands on a request's body piece by piece, and refuses what is too much or too slow."""
 
@@ -80,7 +117,6 @@ class Body:
         self._size = 0
         self._deadline: float | None = None
         self.ended = False
-        self.refused: Invalid | None = None
 
     async def __call__(self) -> Message:
         """The next message. Raises Invalid: `http.body_size`, `http.body_slow`."""
@@ -93,13 +129,11 @@ class Body:
                 message = await self._receive()
         except TimeoutError:
             msg = f"the body took longer than {self._limits.body_seconds_max:g} s"
-            self.refused = Invalid(msg, code="http.body_slow", fix="send it at once")
-            raise self.refused from None
+            raise Invalid(msg, code="http.body_slow", fix="send it at once") from None
         self._size += len(message.get("body", b""))
         self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
         if self._size > self._limits.body_bytes_max:
-            self.refused = too_large(self._limits)
-            raise self.refused
+            raise too_large(self._limits)
         return message
 
     async def drain(self) -> None:
@@ -129,6 +163,7 @@ class Gate:
         self._limits = limits
         self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
         self._rates = Rates(limits.requests_per_second)
+        self._strangers = Strangers()
         self._headers = SECURITY_HEADERS
         if secure:
             self._headers += ((b"strict-transport-security", b"max-age=31536000"),)
@@ -144,7 +179,7 @@ class Gate:
         answer = Answer(send, self._headers)
         body = Body(receive, self._limits)
         try:
-            self._admit(scope, body)
+            self._admit(scope)
             await self._serve(scope, body, answer)
         except InterlockError as error:
             await answer.problem(scope, error)
@@ -153,6 +188,9 @@ class Gate:
             if answer.started:
                 raise
             await answer.problem(scope, bug(error))
+        if scope.get("interlock.token") is not None and scope["path"] not in OPEN_PATHS:
+            now = asyncio.get_running_loop().time()
+            self._strangers.note(_address_of(scope), scope["interlock.bearer"], answer.status, now)
         if not body.ended and not scope.get("interlock.stream"):
             await body.drain()
 
@@ -169,21 +207,18 @@ class Gate:
             msg = f"no answer after {self._limits.answer_seconds_max:g} s"
             raise Transient(msg, code="http.slow", fix="ask again with the same Idempotency-Key") from error
 
-    def _admit(self, scope: Scope, body: Body) -> None:
+    def _admit(self, scope: Scope) -> None:
         """Raises Invalid, Denied, Transient."""
         headers = Headers(scope=scope)
         self._require_host(headers.getlist("host"))
-        if scope["path"] in OPEN_PATHS:
-            scope["interlock.token"] = bearer_of(headers)
-            return
-        token = bearer_of(headers)
-        if token is None:
-            body.refused = None
+        token = scope["interlock.token"] = bearer_of(headers)
+        if token is not None:
+            now = asyncio.get_running_loop().time()
+            key = scope["interlock.bearer"] = hashlib.sha256(token.encode()).digest()
+            self._strangers.require_few(_address_of(scope), key, now)
+            self._rates.take(key, now)
+        elif scope["path"] not in OPEN_PATHS:
             raise missing_token()
-        scope["interlock.token"] = token
-        key = hashlib.sha256(token.encode()).digest()
-        scope["interlock.bearer"] = key
-        self._rates.take(key, asyncio.get_running_loop().time())
         if headers.get("content-encoding", "identity").lower() != "identity":
             msg = "a body is sent as it is, not compressed"
             raise Invalid(msg, code="http.media_type", fix="leave out Content-Encoding")
@@ -209,12 +244,13 @@ class Answer:
         self._send = send
         self._headers = headers
         self.started = False
+        self.status = 0
         self.on_start: Callable[[], None] = lambda: None
 
     async def __call__(self, message: Message) -> None:
         """One message. Raises ConnectionAbortedError when nobody reads."""
         if message["type"] == "http.response.start":
-            self.started = True
+            self.started, self.status = True, int(message["status"])
             self.on_start()
             given = [(name.lower(), value) for name, value in message.get("headers", [])]
             named = {name for name, _ in given}
@@ -249,6 +285,12 @@ def too_large(limits: HttpLimits) -> Invalid:
     """The body has more bytes than are taken."""
     msg = f"a body of more than {limits.body_bytes_max:,} bytes is not taken"
     return Invalid(msg, code="http.body_size", fix="put large content into a file and name the file")
+
+
+def _address_of(scope: Scope) -> str:
+    """The address of the other end; that of the proxy where there is one."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _is_address(host: str) -> bool:

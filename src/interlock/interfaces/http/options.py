@@ -10,6 +10,8 @@ from interlock.core.http import HttpLimits, Tls
 from interlock.core.model import Frozen
 
 LISTEN_DEFAULT = "127.0.0.1:7410"
+READY = b"1"
+"""What a front says when it answers for the first time."""
 
 
 class FrontOptions(Frozen):

@@ -247,7 +247,10 @@ async def _rested(asking: Asking, run: JsonMapping, seconds: float) -> JsonMappi
         seen = await asking.look(number, state=state, output=False, wait_seconds=left)
         moved = moved or seen["state"] != state
         state = str(seen["state"])
-    return dict(await asking.view("run", {"run": number})) if moved else run
+    if not moved:
+        return run
+    found = (await asking.call("wait", {"run": number})).get("run")
+    return found if isinstance(found, dict) else run
 
 
 def _cursor_of(number: int) -> str:

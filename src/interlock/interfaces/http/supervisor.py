@@ -15,10 +15,10 @@ from pathlib import Path
 
 import structlog
 
-from interlock.core.errors import Conflict, Invalid
+from interlock.core.errors import Conflict, Invalid, Permanent
 from interlock.core.http import Http
 from interlock.engine.cancellation import cancel_all
-from interlock.interfaces.http.options import LISTEN_DEFAULT, FrontOptions, is_loopback, split_address
+from interlock.interfaces.http.options import LISTEN_DEFAULT, READY, FrontOptions, is_loopback, split_address
 from interlock.settings import Locations
 
 log = structlog.get_logger()
@@ -27,6 +27,7 @@ BACKLOG = 1024
 PREDECESSOR_SECONDS_MAX = 25.0
 """How long the front of a resident process that was killed may take to let go of the address."""
 
+START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 3.0
 """Which an idle client, who merely keeps his connection, may take."""
 
@@ -86,10 +87,34 @@ class Front:
         return process.pid if process is not None and process.returncode is None else None
 
     async def start(self) -> None:
-        """Start it, and go on starting it."""
+        """Start it, wait until it answers, and go on starting it. Raises Permanent when it does not."""
         self._write(self._listening.http)
-        self._process = await self._spawn()
+        ready, told = os.pipe()
+        with open(ready, "rb", buffering=0) as readiness:  # noqa: ASYNC230, PTH123 - it is only waited for
+            try:
+                self._process = await self._spawn(told)
+            finally:
+                os.close(told)
+            if not await self._answers(readiness.fileno()):
+                await self.stop()
+                msg = "the process that answers HTTP did not start"
+                fix = f"it said why, above or in {self._locations.log_file}; without it: interlock serve --no-http"
+                raise Permanent(msg, code="http.front", fix=fix)
         self._keeping = asyncio.create_task(self._keep())
+
+    async def _answers(self, readiness: int) -> bool:
+        """Wait for its word, or until the pipe is closed because nobody is left to give it."""
+        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
+        loop.add_reader(readiness, heard.set)
+        try:
+            async with asyncio.timeout(START_SECONDS_MAX):
+                await heard.wait()
+                return os.read(readiness, 1) == READY
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(readiness)
 
     def reload(self, http: Http) -> None:
         """Tell it what interlock.yaml says now. Its address stays as it was: the socket is open since the start."""
@@ -127,16 +152,18 @@ class Front:
             limits=http.limits,
         ).write(self._file)
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        """It inherits the listening socket, and nothing of the environment but where programs are and the language."""
+    async def _spawn(self, told: int | None = None) -> asyncio.subprocess.Process:
+        """It says through `told` when it answers. It inherits the listening socket, and of the environment nothing but
+        where programs are and the language."""
         # -P: the folder one happens to stand in must not be searched for modules.
-        command = (sys.executable, "-P", "-m", "interlock.interfaces.http.front", str(self._file), str(os.getpid()))
+        command = [sys.executable, "-P", "-m", "interlock.interfaces.http.front", str(self._file), str(os.getpid())]
         return await asyncio.create_subprocess_exec(
             *command,
+            *([] if told is None else [str(told)]),
             stdin=asyncio.subprocess.DEVNULL,
             cwd="/",
             env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-            pass_fds=(self._listener.fileno(),),
+            pass_fds=(self._listener.fileno(), *([] if told is None else [told])),
             start_new_session=True,
         )
 

@@ -42,8 +42,9 @@ class FrontWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         self._end_streams()
 
     def notify(self) -> None:
-        """Once a second: that it lives; and whether its master still does."""
+        """Once a second, from when it answers: that it lives; and look whether its master still does."""
         super().notify()
+        self.app.tell_ready()
         if self.ppid != os.getppid():
             self._end_streams()
 
