@@ -251,14 +251,14 @@ async def test_a_running_run_is_cancelled_and_taken_back(engine: Engine, gate: P
 
 
 async def test_cancelling_does_not_kill_the_programs_that_take_it_back(engine: Engine, tmp_path: Path) -> None:
-    told, gate = tmp_path / "told", tmp_path / "gate"
-    script = f"case $1$2 in *:1content*) while [ ! -e {gate} ]; do sleep 0.02; done;; esac"
+    told, gate, begun_file = tmp_path / "told", tmp_path / "gate", tmp_path / "begun"
+    script = f"case $1$2 in *:1content*) : > {begun_file}; while [ ! -e {gate} ]; do sleep 0.02; done;; esac"
     args = {"fifo": str(told), "repeatable": [False, False], "undo": True, "script": script}
     run = await engine.door.submit(ALICE, Ask(action="test.ledger", args=args, confirmed=True))
     assert isinstance(run, Run)
 
     async def second_runs() -> bool:
-        return sum(row["note"] == "guard" for row in await engine.data(run.number, EvidenceKind.NOTED)) == 2
+        return begun_file.exists()
 
     await until(second_runs)
     await engine.interventions.cancel(ALICE, run.number, None)
