@@ -133,7 +133,7 @@ def _tales(runs: int, now: datetime) -> Iterator[Evidence]:
             retry_of=None,
             timeout_seconds=60,
         )
-        rows = first_rows(new, (), now)
+        rows = first_rows(new, (), now, {})
         yield from rows
         chain = Chain.after(number, rows)
         for kind, data in TALE:

@@ -32,6 +32,10 @@ class Variable(NamedTuple):
 
 VARIABLES = (
     Variable("INTERLOCK_PROJECT", "The project to use: its folder, or its interlock.yaml. `--project` comes first."),
+    Variable(
+        "INTERLOCK_ENVIRONMENT",
+        "The overlay of interlock.yaml to use, as in `prod`. A client must ask for the one that runs, or for none.",
+    ),
     Variable("INTERLOCK_AS", "The agent to act as, when `--as` is not given."),
     Variable(
         "INTERLOCK_DATABASE_URL",
@@ -84,6 +88,7 @@ class Settings:
     """What the environment says; nothing else in Interlock looks at it."""
 
     project: Path | None = None
+    environment: str | None = None
     acting_as: str | None = None
     agent_mark: AgentMark | None = None
     database_url: str | None = None
@@ -106,6 +111,7 @@ class Settings:
 
         return cls(
             project=folder("INTERLOCK_PROJECT"),
+            environment=environment.get("INTERLOCK_ENVIRONMENT") or None,
             acting_as=environment.get("INTERLOCK_AS") or None,
             agent_mark=next((mark for mark in AGENT_MARKS if environment.get(mark.variable)), None),
             database_url=environment.get("INTERLOCK_DATABASE_URL") or None,
@@ -183,6 +189,11 @@ class Locations:
     def lock_file(self) -> Path:
         """Held by the resident process for as long as it lives."""
         return self.state_folder / "serve.lock"
+
+    @property
+    def environment_file(self) -> Path:
+        """Which environment this installation runs as."""
+        return self.state_folder / "environment"
 
     def make_folders(self) -> None:
         """Make the state and the runtime folder for the account of this process.

@@ -80,7 +80,7 @@ def verdict_on(new: NewRun) -> Approval:
 
 def evidence_of(new: NewRun, state: str | None, *verdicts: Approval) -> list[Evidence]:
     """All rows: asked, decided, the verdicts, done, and closed unless `state` is None."""
-    rows = first_rows(new, verdicts, AT)
+    rows = first_rows(new, verdicts, AT, {})
     chain = Chain.after(new.number, rows)
     added = [chain.extend(EvidenceKind.DONE, AT, {"step": 0, "ok": True, "note": "报表"})]
     if state is not None:

@@ -169,7 +169,7 @@ def _assemble(
     path_class = path_classes(catalog)
     catalog.connect(Ports(project, targets, clock, base.records, base.redactor, path_class, catalog.action, outside))
     planner = Planner(catalog.action, base.redactor, in_threads(threads))
-    door = Door(store, planner, judge, signals, clock, lambda: project().limits)
+    door = Door(store, planner, judge, signals, clock, lambda: project().limits, in_force=lambda: project.in_force)
     holds = Holds()
     arrange = Arrangements(base.store, base.control, base.records, holds)
     runner = _runner(base, door, catalog, arrange, threads)

@@ -33,6 +33,7 @@ from interlock.core.schedule import SCHEDULES
 from interlock.engine.catalog import Catalog
 from interlock.engine.policy.facts import OwnParts
 from interlock.engine.policy.target_classes import CLASSES
+from interlock.engine.project_file import overlay_file
 from interlock.schedules.records import StoredSchedules
 from interlock.schedules.store import ScheduleStore
 from interlock.settings import Locations
@@ -62,6 +63,7 @@ def own_parts(locations: Locations) -> OwnParts:
     return OwnParts(
         changed=(
             f"file:{locations.project_file}",
+            f"file:{overlay_file(locations.project_file, '*')}",
             f"file:{locations.project_folder}/policies/**",
             f"file:{locations.runtime_folder}/**",
             f"file:{package}/**",

@@ -98,6 +98,9 @@ class Project(Frozen):
 
     version: Literal[1] = 1
     name: str = "default"
+    environment: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
+    """Which overlay is laid over this file: `prod` stands for interlock.prod.yaml beside it. What the environment says
+    (INTERLOCK_ENVIRONMENT), and what `interlock serve --environment` recorded, comes before this."""
     folder: str = "/"
     preset: Preset = "small-team"
     people: dict[str, Person] = {}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from interlock.core.errors import NotFound
+from interlock.core.environment import ENVIRONMENT
+from interlock.core.errors import Invalid, NotFound
 from interlock.core.model import JsonObject
 from interlock.core.project import Project
 from interlock.core.role import BUILT_IN_ROLES
 from interlock.engine.trusted_file import read_trusted
-from interlock.engine.yaml_model import Faults, invalid, read_document, to_model
-from interlock.lib.strict_yaml import BYTES_MAX
+from interlock.engine.yaml_model import Faults, fault_at, faults_of, invalid, read_document, to_model, written
+from interlock.lib.overlay import lay_over
+from interlock.lib.strict_yaml import BYTES_MAX, Document
 from interlock.lib.strict_yaml import Path as YamlPath
 
 FILE_NAME = "interlock.yaml"
@@ -24,44 +29,127 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 IDENTITIES = ("people", "agents", "services")
 
 _CODE = "project.invalid"
+_BASE_ONLY = ("version", "environment", "folder")
+_ENVIRONMENT_FIX = "Use lower-case letters, digits, - and _, as in prod."
 
 
-def load_project(path: Path) -> Project:
+@dataclass(frozen=True)
+class ReadProject:
+    """A project, and the document that it was made from: of each value the file and the line.
+
+    `environment` is the one that was chosen, `chosen_by` says whether it was `asked` for or the file's own key.
+    """
+
+    project: Project
+    document: Document
+    file: Path
+    overlay: Path | None
+    chosen_by: Literal["asked", "key"] | None
+
+
+def load_project(path: Path, environment: str | None = None) -> Project:
     """The project that a file declares. `path` is the file or the folder in which interlock.yaml lies.
 
     Relative paths in it become absolute, from that folder, and `on_behalf_of: person:alice` becomes `alice`. Nothing
-    but the file is read.
+    but the file is read, and the overlay of the environment: of `environment`, otherwise of the file's own key.
 
     Raises:
-        NotFound: there is no such file.
-        Invalid: it cannot be read or trusted, is not plain YAML, or does not say what a project may say. `details`
-            holds `file`, `line` and `path` of the first fault, and `faults` with all of them.
+        NotFound: there is no such file, or no overlay for this environment.
+        Invalid: one cannot be read or trusted, is not plain YAML, or both together do not say what a project may say.
+            `details` holds `file`, `line` and `path` of the first fault, and `faults` with all of them.
     """
+    return read_project(path, environment).project
+
+
+def read_project(path: Path, environment: str | None = None) -> ReadProject:
+    """`load_project`, with the places of all values. Raises as `load_project`."""
     file = (path / FILE_NAME if path.is_dir() else path).absolute()
     try:
         body = read_trusted(file, BYTES_MAX)
     except NotFound as error:
         error.fix = "interlock init"
         raise
-    return parse_project(body, file)
+    base = read_document(body, str(file), _CODE)
+    chosen = environment if environment is not None else base.data.get("environment")
+    if chosen is None:
+        return _made(base, file, None, None)
+    if not isinstance(chosen, str) or not ENVIRONMENT.fullmatch(chosen):
+        fault = fault_at(("environment",), base.line_of(("environment",)), f"{chosen!r} is no name", _ENVIRONMENT_FIX)
+        raise invalid(str(file), [fault], _CODE)
+    overlay = overlay_file(file, chosen)
+    document = _with_overlay(base, file, read_overlay(overlay, file), overlay)
+    document.data["environment"] = chosen
+    return _made(document, file, overlay, "key" if environment is None else "asked")
+
+
+def overlay_file(file: Path, environment: str) -> Path:
+    """Where the overlay of an environment lies: `interlock.prod.yaml` beside `interlock.yaml`."""
+    return file.with_name(f"{file.stem}.{environment}{file.suffix}")
+
+
+def environments_of(file: Path) -> tuple[str, ...]:
+    """The environments that have an overlay beside this file, by name."""
+    names = (path.name for path in file.parent.glob(f"{glob.escape(file.stem)}.*{glob.escape(file.suffix)}"))
+    ends = (name.removeprefix(f"{file.stem}.").removesuffix(file.suffix) for name in names)
+    return tuple(sorted(name for name in ends if ENVIRONMENT.fullmatch(name)))
+
+
+def read_overlay(overlay: Path, file: Path) -> Document:
+    """An overlay as it stands; it is trusted as the file itself is, or not at all. Raises as `load_project`."""
+    try:
+        return read_document(read_trusted(overlay, BYTES_MAX), str(overlay), _CODE)
+    except NotFound as error:
+        known = environments_of(file)
+        msg = f"there is no {overlay}"
+        fix = f"choose one of {', '.join(known)}" if known else f"write {overlay.name}, or choose no environment"
+        raise NotFound(msg, code="project.environment", fix=fix, details={"known": list(known)}) from error
 
 
 def parse_project(body: bytes, file: Path) -> Project:
-    """`load_project` for bytes that are already there; `file` is where they came from.
+    """`load_project` for bytes that are already there, without an overlay; `file` is where they came from.
 
     Raises:
         Invalid: as `load_project`.
     """
-    document = read_document(body, str(file), _CODE)
+    return _made(read_document(body, str(file), _CODE), file, None, None).project
+
+
+def _with_overlay(base: Document, file: Path, over: Document, overlay: Path) -> Document:
+    """Both as one. Raises Invalid for what only the file itself may say, and for a removal of what is not there."""
+    faults = Faults(over)
+    for key in _BASE_ONLY:
+        if key in over.data:
+            faults.add((key,), f"`{key}` cannot be said by an overlay", f"Say it in {file.name}.")
+    document, absent = lay_over(base, str(file), over, str(overlay))
+    for path in absent:
+        message = f"there is no `{written(path)}` in {file.name} that could be removed"
+        faults.add(path, message, "Remove the line, or mend the name.")
+    if faults.found:
+        raise invalid(str(overlay), faults.found, _CODE)
+    return document
+
+
+def _made(
+    document: Document, file: Path, overlay: Path | None, chosen_by: Literal["asked", "key"] | None
+) -> ReadProject:
+    """Every fault is told at once: where a section does not fit, the others are looked at all the same."""
     faults = Faults(document)
     if "folder" in document.data:
         faults.add(("folder",), "`folder` is where the file lies and cannot be set", "Remove the line.")
-        raise invalid(str(file), faults.found, _CODE)
-    project = to_model(Project, document, str(file), _CODE, {"folder": str(file.parent)})
-    _check_sense(faults, project)
+    given = {key: value for key, value in document.data.items() if key != "folder"}
+    broken: frozenset[str] = frozenset()
+    try:
+        project = to_model(Project, replace(document, data=given), str(file), _CODE, {"folder": str(file.parent)})
+    except Invalid as error:
+        found = faults_of(error)
+        faults.found += found
+        broken = frozenset(re.split(r"[.\[]", str(fault["path"]))[0] for fault in found)
+        sound = {key: value for key, value in given.items() if key not in broken}
+        project = to_model(Project, replace(document, data=sound), str(file), _CODE, {"folder": str(file.parent)})
+    _check_sense(faults, project, broken)
     if faults.found:
         raise invalid(str(file), faults.found, _CODE)
-    return _settled(project, file.parent)
+    return ReadProject(_settled(project, file.parent), document, file, overlay, chosen_by)
 
 
 def project_json_schema() -> JsonObject:
@@ -73,16 +161,19 @@ def project_json_schema() -> JsonObject:
     return schema
 
 
-def _check_sense(faults: Faults, project: Project) -> None:
-    """What types cannot say."""
+def _check_sense(faults: Faults, project: Project, broken: frozenset[str]) -> None:
+    """What types cannot say. Nothing is said about sections that refer to one that is `broken`."""
     for key in (*IDENTITIES, "windows", "protected", "policies", "programs", "contexts", "schedules"):
         if len(getattr(project, key)) > ENTRIES_MAX:
             faults.add((key,), f"more than {ENTRIES_MAX} entries", "Declare fewer, with patterns where possible.")
     _check_windows(faults, project)
-    _check_identities(faults, project)
-    _check_roles(faults, project)
     _check_paths(faults, project)
-    _check_schedules(faults, project)
+    if not broken & frozenset(IDENTITIES):
+        _check_identities(faults, project)
+    if not broken & {"roles", "services"}:
+        _check_roles(faults, project)
+    if not broken & {"schedules", "services"}:
+        _check_schedules(faults, project)
 
 
 def _check_schedules(faults: Faults, project: Project) -> None:

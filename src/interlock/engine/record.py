@@ -50,8 +50,13 @@ def new_run(number: int, actor: Actor, ask: Ask, proposal: Proposal, limits: Lim
     )
 
 
-def first_rows(new: NewRun, approvals: tuple[Approval, ...], now: datetime) -> tuple[Evidence, ...]:
-    """Asked, decided, the asker's own confirmation, and the end when it is denied."""
+def first_rows(
+    new: NewRun, approvals: tuple[Approval, ...], now: datetime, in_force: JsonObject
+) -> tuple[Evidence, ...]:
+    """Asked, decided, the asker's own confirmation, and the end when it is denied.
+
+    `in_force` names the configuration of this moment: its environment, where there is one, and its digest.
+    """
     chain, plan, decision = Chain(new.number), new.plan, new.decision
     asked: JsonObject = {
         "actor": new.actor.id,
@@ -67,6 +72,7 @@ def first_rows(new: NewRun, approvals: tuple[Approval, ...], now: datetime) -> t
         "reason": new.reason,
         "undo_of": new.undo_of,
         "retry_of": new.retry_of,
+        **in_force,
         "row_digest": digest_of(never_changed(new.actor.model_dump(mode="json"), new.ask_digest, new.timeout_seconds)),
     }
     decided: JsonObject = {

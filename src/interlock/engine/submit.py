@@ -15,6 +15,7 @@ from interlock.core.ask import Ask
 from interlock.core.decision import Decision, Reason
 from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, Stale, Transient
 from interlock.core.freeze import Freeze
+from interlock.core.model import JsonObject
 from interlock.core.plan import Plan
 from interlock.core.project import Limits
 from interlock.core.run import Run, RunState
@@ -51,6 +52,8 @@ class Door:
         signals: Signals,
         clock: Clock,
         limits: Callable[[], Limits],
+        *,
+        in_force: Callable[[], JsonObject],
     ) -> None:
         self._store = store
         self._planner = planner
@@ -58,6 +61,7 @@ class Door:
         self._signals = signals
         self._clock = clock
         self._limits = limits
+        self._in_force = in_force
         self._runner: Runner | None = None
         self._fast_path = True
 
@@ -293,7 +297,7 @@ class Door:
             msg = "a Run is recorded only under a number that was taken for it"
             raise RuntimeError(msg)
         new = new_run(prelude.number, actor, ask, proposal, self._limits())
-        rows = first_rows(new, approvals, self._clock.now())
+        rows = first_rows(new, approvals, self._clock.now(), self._in_force())
         runner = self._runner
         asked = (actor.id, new.plan.action)
         claim = runner is not None and self._fast_path and new.state is RunState.QUEUED and runner.reserve(asked)

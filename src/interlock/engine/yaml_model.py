@@ -65,15 +65,17 @@ class Faults:
 
     def add(self, path: YamlPath, message: str, fix: str) -> None:
         """Note one fault at a path."""
-        self.found.append(fault_at(path, self.document.line_of(path), message, fix))
+        line, file = self.document.line_of(path), self.document.file_of(path)
+        self.found.append(fault_at(path, line, message, fix, file))
 
 
-def fault_at(path: YamlPath, line: int | None, message: str, fix: str) -> JsonObject:
-    """One fault as it is shown."""
-    return {"path": _written(path), "line": line, "message": message, "fix": fix}
+def fault_at(path: YamlPath, line: int | None, message: str, fix: str, file: str | None = None) -> JsonObject:
+    """One fault as it is shown; with its `file` where several were laid over each other."""
+    fault: JsonObject = {"path": written(path), "line": line, "message": message, "fix": fix}
+    return fault if file is None else {"file": file, **fault}
 
 
-def _written(path: YamlPath) -> str:
+def written(path: YamlPath) -> str:
     """`windows[0].from`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
@@ -82,6 +84,7 @@ def _written(path: YamlPath) -> str:
 def invalid(file: str, faults: list[JsonObject], code: str) -> Invalid:
     """The error that tells the first fault and carries all of them."""
     first = faults[0]
+    file = str(first.get("file") or file)
     line = f":{first['line']}" if first["line"] else ""
     where = f" {first['path']}:" if first["path"] else ""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -91,6 +94,12 @@ def invalid(file: str, faults: list[JsonObject], code: str) -> Invalid:
         fix=str(first["fix"]),
         details={"file": file, "line": first["line"], "path": first["path"], "faults": faults},
     )
+
+
+def faults_of(error: Invalid) -> list[JsonObject]:
+    """The faults that an error of `invalid` carries."""
+    found = error.details.get("faults")
+    return [fault for fault in found if isinstance(fault, dict)] if isinstance(found, list) else []
 
 
 def _add_detail(faults: Faults, root: type[BaseModel], detail: ErrorDetails) -> None:
@@ -113,7 +122,7 @@ def _add_detail(faults: Faults, root: type[BaseModel], detail: ErrorDetails) -> 
         faults.add(path, f"this is {_shown(given)}, and a list is expected", "Write it as a list: [a, b].")
     else:
         message = detail["msg"].removeprefix("Value error, ")
-        faults.add(path, message[:1].lower() + message[1:], f"Change the value of `{_written(path)}`.")
+        faults.add(path, message[:1].lower() + message[1:], f"Change the value of `{written(path)}`.")
 
 
 def _shown(given: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -58,16 +58,27 @@ class YamlFault(ValueError):
 
 @dataclass(frozen=True)
 class Document:
-    """What a text says. `lines` maps the path of every value to the line (from 1) on which it, or its key, stands."""
+    """What a text says. `lines` maps the path of every value to the line (from 1) on which it, or its key, stands.
+
+    `files` says in which file, where several were laid over each other.
+    """
 
     data: Any
     lines: dict[Path, int]
+    files: dict[Path, str] = field(default_factory=dict)
 
     def line_of(self, path: Path) -> int | None:
         """The line of a value, or of the nearest thing around it."""
+        return self.lines.get(self._nearest(path))
+
+    def file_of(self, path: Path) -> str | None:
+        """The file of that line; None where there is only one file."""
+        return self.files.get(self._nearest(path))
+
+    def _nearest(self, path: Path) -> Path:
         while path and path not in self.lines:
             path = path[:-1]
-        return self.lines.get(path)
+        return path
 
 
 def read_yaml(body: bytes) -> Document:

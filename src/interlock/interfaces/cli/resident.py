@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interlock import __version__
+from interlock.core.environment import require_environment
 from interlock.core.errors import Conflict, Denied, Permanent, Transient
 from interlock.interfaces.cli.answer import write_note
 from interlock.interfaces.cli.patience import Patience
@@ -53,6 +54,7 @@ def connect(locations: Locations, settings: Settings) -> Resident:
         Conflict: The process that runs speaks another protocol and is not ours to replace.
     """
     resident = attach(locations) or start(locations, settings)
+    require_environment(resident.hello.record("project").text("environment") or None, settings.environment)
     theirs = resident.hello.text("version")
     if theirs == __version__:
         return resident
@@ -188,6 +190,8 @@ def _spawn(locations: Locations, settings: Settings, told: int) -> subprocess.Po
     """Detached: own session, no terminal, no descriptor of ours but the pipe that says `ready`."""
     own = {"INTERLOCK_STATE_FOLDER": settings.state_folder, "INTERLOCK_RUNTIME_FOLDER": settings.runtime_folder}
     environment = dict(settings.resident_environment) | {name: str(path) for name, path in own.items() if path}
+    if settings.environment is not None:
+        environment["INTERLOCK_ENVIRONMENT"] = settings.environment
     # -P: the folder one happens to stand in must not be searched for modules.
     command = [sys.executable, "-P", "-m", "interlock", "serve", "--project", str(locations.project_file)]
     with _open_log(locations) as log:

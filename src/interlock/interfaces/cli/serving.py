@@ -33,8 +33,14 @@ class Readiness:
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
+        self._background = descriptor is not None
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
+
+    @property
+    def background(self) -> bool:
+        """Whether a client started this process, because it needed one."""
+        return self._background
 
     def __enter__(self) -> Self:
         return self
@@ -86,20 +92,33 @@ class HttpWish:
 
 
 def serve_until_stopped(
-    locations: Locations, settings: Settings, readiness: Readiness, wish: HttpWish = HttpWish()
+    locations: Locations,
+    settings: Settings,
+    readiness: Readiness,
+    wish: HttpWish = HttpWish(),
+    *,
+    environment: str | None = None,
 ) -> None:
-    """Serve until a signal or `interlock stop`.
+    """Serve until a signal or `interlock stop`. An `environment` may be another one than the last time.
 
     Raises:
         Conflict: Another process serves this project, or the address of HTTP is taken.
         InterlockError: It cannot start.
     """
     from interlock.bootstrap import serve
+    from interlock.engine.environment import record_environment
     from interlock.engine.loop import run_loop
+    from interlock.engine.project_file import load_project
 
     locations.make_folders()
     opened = Opened()
     with alone(locations):
+        asked = environment or settings.environment
+        if asked is not None:
+            load_project(locations.project_file, asked)  # what is not there, or not sound, is not recorded
+        record_environment(
+            locations.environment_file, asked, change=environment is not None or not readiness.background
+        )
         run_loop(
             serve(
                 locations,

@@ -77,6 +77,7 @@ def show_run(screen: Screen, run: Record, evidence: Record) -> None:
             (say("key"), run.text("key")),
             (say("takes back"), f"Run {run.text('undo_of')}" if run.text("undo_of") else ""),
             (say("repeats"), f"Run {run.text('retry_of')}" if run.text("retry_of") else ""),
+            (say("in force"), _in_force(run, evidence.records("rows"))),
         ],
         indent=2,
     )
@@ -127,6 +128,22 @@ def show_why(screen: Screen, told: Record) -> None:
             ],
             indent=2,
         )
+
+
+def _in_force(run: Record, rows: list[Record]) -> str:
+    """By which configuration and policies it was answered, as the evidence has it."""
+    asked = next(
+        (row.record("line").record("data") for row in rows if row.record("line").text("kind") == "asked"), None
+    )
+    if asked is None or not asked.text("configuration"):
+        return ""
+    policies = run.record("decision").text("policy_set")
+    told = say(
+        "configuration {configuration}, policies {policies}",
+        configuration=asked.text("configuration")[:12],
+        policies=policies[:12],
+    )
+    return f"{told} · {asked.text('environment')}" if asked.text("environment") else told
 
 
 def _asker(run: Record) -> str:

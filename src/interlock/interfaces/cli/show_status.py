@@ -44,7 +44,8 @@ def _show_head(screen: Screen, hello: Record) -> None:
     project, mode = hello.record("project"), hello.text("mode")
     actor = hello.record("actor")
     name = f"{actor.text('kind')}:{actor.text('name')}"
-    screen.line(styled(mode), Text(f"  {project.text('name')} · {project.text('preset')} · {name}"))
+    words = (project.text("name"), project.text("environment"), project.text("preset"), name)
+    screen.line(styled(mode), Text(f"  {' · '.join(word for word in words if word)}"))
     if mode == "advisory":
         screen.quiet(say("You and Interlock share an account: this covers mistakes, not malice."))
     for warning in hello.texts("warnings"):

@@ -92,13 +92,16 @@ def init(
     app,
     "serve",
     summary=say("Run the resident process in the foreground, with HTTP on 127.0.0.1:7410; other verbs start it alone."),
-    examples=("interlock serve", "interlock serve --listen 127.0.0.1:8080", "interlock serve --no-http"),
+    examples=("interlock serve", "interlock serve --listen 127.0.0.1:8080", "interlock serve --environment prod"),
 )
 def serve(
     caller: Caller,
     *,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help=say("where HTTP is served"))] = None,
     no_http: Annotated[bool, typer.Option("--no-http", help=say("serve the socket alone"))] = False,
+    environment: Annotated[
+        str | None, typer.Option(metavar="NAME", help=say("the overlay of interlock.yaml to use from now on"))
+    ] = None,
     background_child: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> Answer:
     """Until it is told to stop."""
@@ -107,7 +110,7 @@ def serve(
     wish = HttpWish(_address(listen), default=background_child is None, off=no_http)
     with Readiness(background_child) as readiness:
         try:
-            serve_until_stopped(caller.locations(), caller.settings, readiness, wish)
+            serve_until_stopped(caller.locations(), caller.settings, readiness, wish, environment=environment)
         except InterlockError as error:
             readiness.failed(error)
             raise

@@ -137,6 +137,7 @@ class Methods:
                 "name": on.project().name,
                 "folder": str(on.locations.project_folder),
                 "preset": on.project().preset,
+                **on.project.in_force,
             },
             "pid": os.getpid(),
             "started_at": on.started_at.isoformat(),
