@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,6 +22,10 @@ from interlock.core.ask import Ask
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
 from interlock.core.token import ENTROPY_BYTES, make_token
+
+
+UNREFERRED = {"objects", "logs"}
+"""Folders of git that keep what no branch leads to any more."""
 
 
 async def nothing_to_do(number: int) -> None:
@@ -96,6 +102,7 @@ class Stage:
                 path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None,
             )
             for path in sorted(self.folder.rglob("*"))
+            if not UNREFERRED & set(path.parts)
         }
         orders = await self.engine.query(
             "select scope, pattern, reason, set_by from change_freeze"
@@ -366,10 +373,43 @@ async def _migrate_and_back(stage: Stage) -> World:
     return World({"database": "shop"}, lambda: path.with_suffix(".down.sql").write_text("select 1"))
 
 
+def _git(folder: Path, *words: str) -> str:
+    identity = [word for name in ("user.name=Ann", "user.email=ann@example.org") for word in ("-c", name)]
+    command = [shutil.which("git") or "git", *identity, *words]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+
+async def _git_commit(stage: Stage) -> World:
+    _git(stage.folder, "init", "-q", "-b", "main")
+    stage.file("first.txt", "one\n")
+    _git(stage.folder, "add", "first.txt")
+    _git(stage.folder, "commit", "-qm", "first")
+    stage.file("first.txt", "two\n")
+    _git(stage.folder, "add", "first.txt")
+
+    def stage_more() -> None:
+        stage.file("more.txt", "more\n")
+        _git(stage.folder, "add", "more.txt")
+
+    args: JsonObject = {"repository": str(stage.folder), "message": "second", "author": "Ann <ann@example.org>"}
+    return World(args, stage_more)
+
+
+async def _git_push(stage: Stage) -> World:
+    top = stage.folder / "app"
+    _git(stage.folder, "init", "-q", "--bare", "remote.git")
+    _git(stage.folder, "init", "-q", "-b", "main", "app")
+    _git(top, "commit", "-q", "--allow-empty", "-m", "first")
+    _git(top, "remote", "add", "origin", str(stage.folder / "remote.git"))
+    return World({"repository": str(top)}, lambda: _git(top, "commit", "-q", "--allow-empty", "-m", "second"))
+
+
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "command.exec": (_command, _unknown_command),
     "file.restore": (_restore_replaced, _restore_created),
     "file.write": (_write_new, _write_over),
+    "git.commit": (_git_commit,),
+    "git.push": (_git_push,),
     "interlock.adopt": (_adopt, _adopt_again),
     "interlock.break_glass": (_break_glass,),
     "interlock.freeze": (_freeze, _freeze_again),

@@ -38,11 +38,12 @@ def read_program(
     timeout_seconds: float,
     output_bytes_max: int = OUTPUT_BYTES_MAX,
     environment: Mapping[str, str] = CLEAN_ENVIRONMENT,
+    decode_errors: str = "strict",
 ) -> ProgramOutput:
     """Start `argv[0]` (an absolute path) without a shell, terminal or input, and wait for its end.
 
     Raises: NotFound (no such program), Transient when it cannot be started, does not end in time, says too much or
-    what is not UTF-8. Whatever it started in its process group is gone by then.
+    what is not UTF-8 (`decode_errors` as for `bytes.decode`). Whatever it started in its process group is gone by then.
     """
     try:
         process = subprocess.Popen(
@@ -65,7 +66,7 @@ def read_program(
     finally:
         _end(process)
     try:
-        stdout, stderr = (stream.decode("utf-8") for stream in streams)
+        stdout, stderr = (stream.decode("utf-8", decode_errors) for stream in streams)
     except UnicodeDecodeError as error:
         msg = f"{argv[0]} answered with bytes that are not text"
         raise Transient(msg, code="program.unreadable", fix=f"run {argv[0]} by hand and look") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from interlock.adapters.devices import DeviceTargets
 from interlock.adapters.docker import DockerTargets
 from interlock.adapters.files import FileTargets
+from interlock.adapters.git import Git
 from interlock.adapters.kubernetes import KubernetesTargets
 from interlock.adapters.mcp_servers import OutsideMcpServers
 from interlock.adapters.names import NamedTargets
@@ -27,8 +28,10 @@ from interlock.commands.actions import CommandExec
 from interlock.core.action import PathClass
 from interlock.core.databases import SQL_DATABASES, SQL_PARSER
 from interlock.core.errors import Permanent
+from interlock.core.git import GIT
 from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
 from interlock.core.outside import Outside
+from interlock.core.ports import ProgramContext
 from interlock.core.schedule import SCHEDULES
 from interlock.engine.catalog import Catalog
 from interlock.engine.policy.facts import OwnParts
@@ -52,6 +55,7 @@ def outside_systems(base: Base) -> Outside:
                 lambda: base.project().databases, SecretFiles(base.locations.state_folder / "credentials")
             ),
             SQL_PARSER: ProcessParser(),
+            GIT: Git(lambda: base.project().contexts.get("git", ProgramContext()).environment),
             SCHEDULES: StoredSchedules(ScheduleStore(base.database), base.project, base.clock),
         }
     )
