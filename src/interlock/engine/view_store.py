@@ -76,13 +76,23 @@ class ViewStore:
             {"targets": targets, "number": number},
         )
 
-    async def approvals(self, number: int) -> list[dict[str, Any]]:
-        """Every verdict on a Run, used or not."""
-        return await self._rows(
-            """select approver, kind, verdict, reason, roles, at, used_at from approval
-               where run = %(number)s order by id""",
+    async def approvals_and_ending(self, number: int) -> tuple[list[dict[str, Any]], str | None]:
+        """Every verdict on a Run, used or not, and the evidence of its last step that was done, if there is one.
+
+        One question for both: everybody who asks for something waits for this answer.
+        """
+        rows = await self._rows(
+            """select id, approver, kind, verdict, reason, roles, at, used_at, null as line from approval
+               where run = %(number)s
+               union all
+               (select null, null, null, null, null, null, null, null, line from evidence
+                where run = %(number)s and kind = 'done' order by seq desc limit 1)
+               order by id nulls last""",
             {"number": number},
         )
+        line = next((row["line"] for row in rows if row["id"] is None), None)
+        columns = ("approver", "kind", "verdict", "reason", "roles", "at", "used_at")
+        return [{name: row[name] for name in columns} for row in rows if row["id"] is not None], line
 
     async def _rows(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         async with self._database.connection() as connection:

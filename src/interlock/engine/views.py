@@ -12,7 +12,6 @@ from pydantic import Field
 from interlock.core.action import Action
 from interlock.core.actor import Actor
 from interlock.core.errors import Denied
-from interlock.core.evidence import EvidenceKind
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Discloses
 from interlock.core.project import Project
@@ -87,16 +86,9 @@ class DeskView(View):
         missing = None
         if run.state is RunState.WAITING:
             missing = self.desk.door.left(run, await self.desk.store.approvals(run.number))
-        approvals = await self.desk.views.approvals(run.number)
-        shown = run_json(run, missing=missing, approvals=approvals, exit_code=await self._exit_code(run))
+        approvals, ending = await self.desk.views.approvals_and_ending(run.number)
+        shown = run_json(run, missing=missing, approvals=approvals, exit_code=_exit_code(ending))
         return shown if may_see(self.desk.judge, reader, run, self.desk.clock) else blanked(shown)
-
-    async def _exit_code(self, run: Run) -> int | None:
-        for row in reversed(await self.desk.store.evidence(run.number)):
-            if row.kind is EvidenceKind.DONE:
-                code = json.loads(row.line)["data"]["data"].get("exit_code")
-                return code if isinstance(code, int) else None
-        return None
 
 
 class Status(DeskView):
@@ -263,6 +255,12 @@ def may_see(judge: Judge, reader: Actor, run: Run, clock: Clock) -> bool:
     if reader.kind == "person" and reader.id == run.actor.id and not judge.lacks_code(reader, code_of_view("output")):
         return True
     return judge.decide_view(reader, "output", run.plan.discloses, clock.now()).outcome == "permit"
+
+
+def _exit_code(line: str | None) -> int | None:
+    """How the program of a step ended, from the evidence that the step was done."""
+    code = json.loads(line)["data"]["data"].get("exit_code") if line is not None else None
+    return code if isinstance(code, int) else None
 
 
 def blanked(shown: JsonObject) -> JsonObject:
