@@ -282,46 +282,70 @@ def test_every_command_of_the_how_to_works(front: HttpFront) -> None:
         assert '"status":4' not in ran.stdout, (shown, ran.stdout)
 
 
-def test_tls_is_spoken_where_there_is_a_certificate(postgres_endpoint: Any, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+@pytest.fixture(scope="module")
+def strict(postgres_endpoint: Any, tmp_path_factory: Any) -> Iterator[tuple[HttpFront, ssl.SSLContext]]:
+    """One with TLS and few requests a second."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "chain.pem", folder / "key.pem"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject]
     subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    http = {"tls": {"certificate": str(certificate), "key": str(key)}}
+    tls = {"certificate": str(certificate), "key": str(key)}
+    http = {"tls": tls, "limits": {"requests_per_second": 5}}
     with http_front(postgres_endpoint, http=http, start=False) as front:
         front.resident.start()
-        context = ssl.create_default_context(cafile=certificate)
-        token = {"Authorization": f"Bearer {front.bearer('person:alice')}"}
-        answer = httpx.get(f"https://localhost:{front.port}{PREFIX}/status", verify=context, headers=token, timeout=20)
-        assert answer.status_code == 200
-        assert answer.headers["strict-transport-security"]
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"http://localhost:{front.port}/livez", timeout=20)
+        yield front, ssl.create_default_context(cafile=certificate)
 
 
-def test_a_port_that_is_taken_is_said_with_the_way_out(front: HttpFront, postgres_endpoint: Any) -> None:
-    with http_front(postgres_endpoint, start=False) as other:
-        other.resident.serve_options = ("--listen", f"127.0.0.1:{front.port}")
-        said = other.resident.run("serve", *other.resident.serve_options)
-        assert said.returncode == 5, said.stderr
-        assert "--listen" in said.stderr
+def test_tls_is_spoken_where_there_is_a_certificate(strict: tuple[HttpFront, ssl.SSLContext]) -> None:
+    front, context = strict
+    token = {"Authorization": f"Bearer {front.bearer('person:alice')}"}
+    answer = httpx.get(f"https://localhost:{front.port}{PREFIX}/status", verify=context, headers=token, timeout=20)
+    assert answer.status_code == 200
+    assert answer.headers["strict-transport-security"]
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://localhost:{front.port}/livez", timeout=20)
 
 
-def test_what_others_can_reach_needs_tls(postgres_endpoint: Any) -> None:
+def test_rates_are_of_a_token_and_say_when_to_come_again(strict: tuple[HttpFront, ssl.SSLContext]) -> None:
+    front, context = strict
+    url = f"https://localhost:{front.port}"
+    with httpx.Client(base_url=url, verify=context, timeout=20) as client:
+        alice, bob = ({"Authorization": f"Bearer {front.bearer(who)}"} for who in ("person:alice", "person:bob"))
+        refused = [client.get(f"{PREFIX}/freezes", headers=alice) for _ in range(40)][-1]
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["code"] == "http.rate"
+        assert client.get(f"{PREFIX}/freezes", headers=bob).status_code == 200
+        assert client.get("/livez").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def unserved(postgres_endpoint: Any) -> Iterator[HttpFront]:
+    """A project that nobody serves yet."""
     with http_front(postgres_endpoint, start=False) as made:
-        said = made.resident.run("serve", "--listen", "0.0.0.0:7410")
-        assert said.returncode == 2, said.stderr
-        assert "TLS" in said.stderr
+        yield made
 
 
-def test_a_front_that_was_started_on_demand_listens_only_when_told_to(postgres_endpoint: Any) -> None:
-    with http_front(postgres_endpoint, start=False) as made:
-        assert made.resident.run("status").returncode == 0
-        assert made.front_pids() == []
-        assert made.resident.run("stop").returncode == 0
-        listening = {"listen": f"127.0.0.1:{made.port}"}
-        write_project(made.resident, "small-team", {**PROJECT, "http": listening})
-        assert made.resident.run("status").returncode == 0
-        made.resident.until(made.ready)
-        assert made.resident.run("stop").returncode == 0
-        made.resident.until(lambda: made.front_pids() == [])
+def test_a_port_that_is_taken_is_said_with_the_way_out(front: HttpFront, unserved: HttpFront) -> None:
+    said = unserved.resident.run("serve", "--listen", f"127.0.0.1:{front.port}")
+    assert said.returncode == 5, said.stderr
+    assert "--listen" in said.stderr
+
+
+def test_what_others_can_reach_needs_tls(unserved: HttpFront) -> None:
+    said = unserved.resident.run("serve", "--listen", "0.0.0.0:7410")
+    assert said.returncode == 2, said.stderr
+    assert "TLS" in said.stderr
+
+
+def test_a_process_that_was_started_on_demand_listens_only_where_it_was_told_to(unserved: HttpFront) -> None:
+    assert unserved.resident.run("status").returncode == 0
+    assert unserved.front_pids() == []
+    assert unserved.resident.run("stop").returncode == 0
+    listening = {"listen": f"127.0.0.1:{unserved.port}"}
+    write_project(unserved.resident, "small-team", {**PROJECT, "http": listening})
+    assert unserved.resident.run("status").returncode == 0
+    assert unserved.ready()
+    assert unserved.resident.run("stop").returncode == 0
+    assert unserved.front_pids() == []

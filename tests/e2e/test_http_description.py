@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 from harness.http_front import HttpFront, http_front
 from interlock.interfaces.http.app import described
 
-EXAMPLES = 12
+EXAMPLES = 8
 """For each route; the seed is always the same, so that a build does not depend on luck."""
 
 schema = schemathesis.openapi.from_dict(described())

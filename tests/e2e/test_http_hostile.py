@@ -193,7 +193,7 @@ def test_whoever_sends_his_head_by_and_by_is_hung_up_on_and_keeps_nobody_out(fro
                 assert line.recv(1) == b""
             except ConnectionResetError:
                 continue
-        assert time.monotonic() - begun < 8, "two seconds are given for a head here"
+        assert time.monotonic() - begun < 8, "a second is given for a head here"
 
 
 def test_300_bodies_that_do_not_come_keep_nobody_out(front: HttpFront) -> None:
@@ -248,22 +248,6 @@ async def _many_streams(front: HttpFront, number: int) -> None:
 
 def _sockets_of(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def test_rates_are_of_a_token_and_say_when_to_come_again(postgres_endpoint: Any) -> None:
-    limits = {"limits": {"requests_per_second": 5}}
-    with (
-        http_front(postgres_endpoint, http=limits) as front,
-        front.client() as alice,
-        front.client("person:bob") as bob,
-    ):
-        answers = [alice.get(f"{PREFIX}/freezes") for _ in range(30)]
-        refused = [answer for answer in answers if answer.status_code == 429]
-        assert len(refused) >= 15
-        assert int(refused[0].headers["retry-after"]) >= 1
-        assert refused[0].json()["code"] == "http.rate"
-        assert bob.get(f"{PREFIX}/freezes").status_code == 200
-        assert front.lives()
 
 
 def test_other_peoples_tokens_and_pieces_of_them_open_nothing(front: HttpFront) -> None:

@@ -24,7 +24,7 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 PROJECT: dict[str, Any] = {
     "people": {"alice": {"user": ME, "roles": ["operator"]}, "bob": {"user": "nobody", "roles": ["operator"]}},
     "agents": {"claude": {"on_behalf_of": "alice"}},
-    "http": {"limits": {"requests_per_second": 100_000, "streams_max": 1200, "head_seconds_max": 2}},
+    "http": {"limits": {"requests_per_second": 100_000, "streams_max": 1200, "head_seconds_max": 1}},
 }
 
 

@@ -65,6 +65,7 @@ class Front(BaseApplication):  # type: ignore[misc]
             "asgi_loop": "uvloop",
             "asgi_lifespan": "on",
             "loglevel": "warning",
+            "logger_class": "interlock.interfaces.http.server_log.ServerLog",
             "proc_name": "interlock-http",
             "http_protocols": "h1",
         }

@@ -37,7 +37,7 @@ WRITE_SECONDS_MAX = 60.0
 """How long whoever reads an answer may not take the next piece of it."""
 
 DRAINED_BYTES_MAX = 8 * 1024 * 1024
-DRAIN_SECONDS_MAX = 2.0
+DRAIN_SECONDS_MAX = 1.0
 """Of a body that is refused, so that its sender reads why instead of being cut off."""
 
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
