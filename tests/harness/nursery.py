@@ -22,6 +22,8 @@ PR_SET_PDEATHSIG = 1
 COMMITS = ("insert", "claim", "take_over", "append", "leave")
 EFFECTS = ("start", "go")
 PHASES = ("before", "after")
+SQL = ("intend", "write", "put_back")
+"""Boundaries of an effect in a guarded database, which only the tests of `sql.write` come to."""
 BOUNDARIES = tuple(f"{name}:{phase}" for name in (*COMMITS, *EFFECTS) for phase in PHASES)
 
 
@@ -83,7 +85,9 @@ def arm(failpoint: str | None) -> None:
     """Put the failpoint where it belongs."""
     if failpoint is None:
         return
-    from interlock.engine.guard.supervise import GuardedProcess  # noqa: PLC0415 - only the forked child needs them
+    from interlock.adapters.sql_databases import PostgresDatabases  # noqa: PLC0415 - only the forked child needs them
+    from interlock.databases.store import EffectStore  # noqa: PLC0415
+    from interlock.engine.guard.supervise import GuardedProcess  # noqa: PLC0415
     from interlock.engine.store import RunStore  # noqa: PLC0415
 
     name, phase, count, signal_name = failpoint.split(":")
@@ -97,8 +101,11 @@ def arm(failpoint: str | None) -> None:
             os.kill(os.getpid(), signal.Signals[signal_name])
 
     owner: Any = RunStore if name in COMMITS else GuardedProcess
+    if name in SQL:
+        owner = EffectStore if name == "intend" else PostgresDatabases
     original: Any = getattr(owner, name)
-    setattr(owner, name, _asynchronous(original, reached) if name in COMMITS else _plain(owner, name, reached))
+    awaited = name in COMMITS or name == "intend"
+    setattr(owner, name, _asynchronous(original, reached) if awaited else _plain(owner, name, reached))
 
 
 def _asynchronous(original: Any, reached: Callable[[str], None]) -> Any:

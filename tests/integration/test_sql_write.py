@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from harness.engine import ALICE, BOB, CLAUDE, Engine, Proposal
-from harness.guarded_database import GuardedServer, Shop, engine_for, shop
+from harness.guarded_database import GuardedServer, Shop, databases_of, engine_for, shop
 from interlock.core.ask import Ask
 from interlock.core.errors import Denied, Invalid, NotFound, Transient
 from interlock.core.model import JsonObject
@@ -365,3 +365,41 @@ async def test_what_the_database_refuses_is_undone_and_tells_no_value_of_a_row(e
     with pytest.raises(Invalid) as caught:
         await propose(engine, "update orders set customer = value::int from secrets where orders.id = 1")
     assert "a value that nobody may see" not in json.dumps(caught.value.to_json())
+
+
+# Once, whatever breaks.
+
+
+@pytest.mark.parametrize("when", ["before the commit", "after it"])
+async def test_a_connection_lost_before_the_commit_is_repeated_and_one_lost_after_it_is_not(
+    engine: Engine, guarded: Shop, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Added to a balance twice would show."""
+    owner: Any = type(databases_of(engine))
+    honest = owner.write
+    calls: list[str] = []
+
+    def broken(self: Any, database: str, request: Any, accept: Any, before_commit: Any) -> Any:
+        calls.append(when)
+
+        def cut(identity: Any, outcome: Any) -> None:
+            before_commit(identity, outcome)
+            if when == "before the commit" and len(calls) == 1:
+                guarded.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'writer'")
+
+        outcome = honest(self, database, request, accept, cut)
+        if when == "after it":
+            msg = "as told: nobody heard that it was committed"
+            raise Transient(msg)
+        return outcome
+
+    monkeypatch.setattr(owner, "write", broken)
+    look = "select balance from customers where id = 15"
+    before = guarded.execute(look)[0][0]
+    run = await write(engine, "update customers set balance = balance + 1 where id = 15")
+    assert run.state is RunState.SUCCEEDED, run.state_reason
+    assert len(calls) == (2 if when == "before the commit" else 1)
+    assert guarded.execute(look)[0][0] == before + 1
+    monkeypatch.undo()
+    assert (await undo(engine, run.number)).state is RunState.SUCCEEDED
+    assert guarded.execute(look)[0][0] == before

@@ -166,21 +166,33 @@ class Catalogue:
         self._functions: dict[int, dict[str, str]] = {}
         self._lock = threading.Lock()
 
-    def names(self, connection: Connection, declaration: DatabaseDeclaration, shape: StatementShape) -> CatalogFacts:
-        """What the names of a statement stand for. Raises Invalid when it reaches more than a plan can show."""
+    def names(
+        self,
+        connection: Connection,
+        declaration: DatabaseDeclaration,
+        shape: StatementShape,
+        *,
+        begin: str | None = None,
+    ) -> CatalogFacts:
+        """What the names of a statement stand for. `begin` starts a transaction first, on the same way to the server.
+
+        Raises: Invalid when it reaches more than a plan can show.
+        """
         relations, functions, types = _split(shape.relations), _split(shape.functions), _split(shape.types)
-        rows = connection.execute(
-            _NAMES,
-            (
-                *relations,
-                *functions,
-                list(declaration.schemas),
-                list(shape.attributes),
-                [name[-1] for name in shape.operators if len(name) == 1],
-                *types,
-            ),
-        ).fetchall()
+        values = (
+            *relations,
+            *functions,
+            list(declaration.schemas),
+            list(shape.attributes),
+            [name[-1] for name in shape.operators if len(name) == 1],
+            *types,
+        )
         own = self._own_functions(connection)
+        with connection.pipeline():
+            if begin is not None:
+                connection.execute(begin.encode())
+            asked = connection.execute(_NAMES, values, prepare=True)  # it takes longer to plan than to run
+        rows = asked.fetchall()
         known = {name[-1] for name in shape.functions if len(name) == 1 or name[0] == "pg_catalog"}
         found = {
             RelationFacts(oid=row[5], schema_name=row[1], name=row[2], kind=row[3], through=row[4])

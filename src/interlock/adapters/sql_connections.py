@@ -166,14 +166,14 @@ class Connections:
                 **_place(declaration),
                 user=user,
                 password=password,
-                passfile="/dev/null",  # no other password than the one that is declared
+                passfile="/dev/null/none",  # no other password than the one that is declared
                 gssencmode="disable",
                 connect_timeout=declaration.connect_timeout_seconds,
                 application_name="interlock",
                 client_encoding="utf8",
                 options=_options(declaration, role),
                 autocommit=True,
-                prepare_threshold=None,
+                prepare_threshold=1_000_000,  # only what is asked to be
                 row_factory=tuple_row,
                 cursor_factory=psycopg.RawCursor,
             )
@@ -211,6 +211,8 @@ def _options(declaration: DatabaseDeclaration, role: Role) -> str:
         "idle_in_transaction_session_timeout": timeout + 60_000,
         "client_connection_check_interval": 1000,
         "default_transaction_read_only": "on" if role == "read" else "off",
+        # What is prepared are our own questions to the catalogue, whose plan costs more than what it could gain.
+        "plan_cache_mode": "force_generic_plan" if role == "read" else "auto",
         "row_security": "on",
         "standard_conforming_strings": "on",
     }

@@ -63,7 +63,7 @@ class PostgresDatabases:
     def look_up(self, database: str, shape: StatementShape, *, writing: bool) -> CatalogFacts:
         """As the Protocol says."""
         declaration = self.declaration(database)
-        with self._transaction(database, "write" if writing else "read", _READ) as connection:
+        with self._connections.connection(database, "write" if writing else "read") as connection:
             return self._catalogue.names(connection, declaration, shape)
 
     def read(
@@ -76,14 +76,18 @@ class PostgresDatabases:
     ) -> QueryResult:
         """As the Protocol says."""
         declaration = self.declaration(database)
-        with self._transaction(database, "read", _READ) as connection:
-            if self._catalogue.names(connection, declaration, shape) != expected:
+        with self._connections.connection(database, "read") as connection:
+            if self._catalogue.names(connection, declaration, shape, begin=_READ) != expected:
                 msg = f"what the statement names in {database} is not what it was when the plan was made"
                 raise Stale(msg, code="sql.changed", fix="ask again to see the new plan")
             hold()
             if shape.kind == "explain":
-                return _explained(connection, shape, parameters)
-            return _queried(connection, shape, parameters, declaration)
+                found = _explained(connection, shape, parameters)
+            else:
+                found = _queried(connection, shape, parameters, declaration)
+            # Nothing to keep; but after a rollback the driver would forget what it has prepared.
+            connection.execute(b"commit")
+            return found
 
     def table(self, database: str, relation: RelationFacts) -> TableFacts:
         """As the Protocol says."""
@@ -208,14 +212,16 @@ def _queried(
     names = [f"c{index}" for index in range(count)]
     shown = ", ".join(f"pg_catalog.left({name}::text, ${len(values)})" for name in names)
     listed = f"({', '.join(names)})" if names else ""
-    connection.execute(
-        f"declare interlock no scroll cursor for select {shown} from (\n{shape.text}\n) as q{listed}".encode(), values
-    )
+    declare = f"declare interlock no scroll cursor for select {shown} from (\n{shape.text}\n) as q{listed}"
     batch = max(1, min(BATCH_ROWS_MAX, declaration.rows_max + 1, BATCH_BYTES // (cell_max * max(1, count))))
     kept: list[tuple[str | None, ...]] = []
     size = cut = 0
+    fetch = f"fetch {batch} from interlock".encode()
+    with connection.pipeline():
+        connection.execute(declare.encode(), values)
+        fetched = connection.execute(fetch)
     while True:
-        rows = connection.execute(f"fetch {batch} from interlock".encode()).fetchall()
+        rows = fetched.fetchall()
         for row in rows:
             size += sum(len(value.encode()) for value in row if value is not None)
             if len(kept) == declaration.rows_max or size > declaration.bytes_max:
@@ -224,6 +230,7 @@ def _queried(
             kept.append(tuple(value if value is None else value[:cell_max] for value in row))
         if len(rows) < batch:
             return QueryResult(columns=columns, rows=tuple(kept), truncated=False, truncated_cells=cut)
+        fetched = connection.execute(fetch)
 
 
 def _explained(connection: Connection, shape: StatementShape, parameters: Sequence[Scalar]) -> QueryResult:

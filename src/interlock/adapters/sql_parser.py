@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -25,6 +26,7 @@ PROCESSES_MAX = 2
 PARSE_SECONDS = 2.0
 START_SECONDS = 20.0
 WAIT_SECONDS = 10.0
+REMEMBERED_MAX = 256
 Answer = TypeVar("Answer", bound=Frozen)
 _PROGRAM = "interlock.adapters.sql_parse_process"
 
@@ -100,11 +102,12 @@ class ProcessParser:
     """Implements `core.databases.SqlParser` with at most `PROCESSES_MAX` processes, started when they are needed."""
 
     def __init__(self) -> None:
+        # What a statement is made of depends on its text alone.
+        self.parse = lru_cache(maxsize=REMEMBERED_MAX)(self._parse)
         self._idle: queue.LifoQueue[ParserProcess] = queue.LifoQueue()
         self._places = threading.BoundedSemaphore(PROCESSES_MAX)
 
-    def parse(self, sql: str) -> StatementShape:
-        """As the Protocol says."""
+    def _parse(self, sql: str) -> StatementShape:
         _require_text(sql, SQL_BYTES_MAX, "give long lists as an array parameter: = any($1)")
         return self._answered(StatementShape, {"sql": sql})
 

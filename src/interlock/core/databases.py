@@ -33,14 +33,14 @@ class StatementShape(Frozen):
     kind: StatementKind
     root: str
     nodes: tuple[str, ...]
-    relations: tuple[Name, ...]
-    functions: tuple[Name, ...]
-    operators: tuple[Name, ...]
-    types: tuple[Name, ...]
-    collations: tuple[Name, ...]
-    attributes: tuple[str, ...]
-    ctes: tuple[str, ...]
-    parameters: int
+    relations: tuple[Name, ...] = ()
+    functions: tuple[Name, ...] = ()
+    operators: tuple[Name, ...] = ()
+    types: tuple[Name, ...] = ()
+    collations: tuple[Name, ...] = ()
+    attributes: tuple[str, ...] = ()
+    ctes: tuple[str, ...] = ()
+    parameters: int = 0
     target: Name | None = None
     alias: str | None = None
     assigned: tuple[str, ...] = ()
@@ -56,7 +56,8 @@ class StatementShape(Frozen):
 class SqlParser(Protocol):
     """Parses PostgreSQL's SQL, in a process of its own that may die of it."""
 
-    def parse(self, sql: str) -> StatementShape:
+    @property
+    def parse(self) -> Callable[[str], StatementShape]:
         """The one statement of this text.
 
         Raises: Invalid (too long, not SQL, none or several statements, too deeply nested), Transient (no parser).
@@ -125,11 +126,11 @@ class CatalogFacts(Frozen):
     `pg_catalog`: `safe`, `volatile` (some function of that name is), `internal` (not made to be called), `absent`.
     """
 
-    relations: tuple[RelationFacts, ...]
-    unknown: tuple[str, ...]
-    unknown_types: tuple[str, ...]
-    functions: dict[str, str]
-    foreign: tuple[ForeignName, ...]
+    relations: tuple[RelationFacts, ...] = ()
+    unknown: tuple[str, ...] = ()
+    unknown_types: tuple[str, ...] = ()
+    functions: dict[str, str] = {}
+    foreign: tuple[ForeignName, ...] = ()
 
 
 class TableFacts(Frozen):

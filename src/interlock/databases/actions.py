@@ -92,8 +92,8 @@ class SqlRead(Action):
         names = databases.look_up(args.database, shape, writing=False)
         require_names(shape, names, declaration)
         return {
-            "shape": shape.model_dump(mode="json"),
-            "names": names.model_dump(mode="json"),
+            "shape": shape.model_dump(mode="json", exclude_defaults=True),
+            "names": names.model_dump(mode="json", exclude_defaults=True),
             "discloses": disclosed(names.relations, declaration),
             "timeout_seconds": declaration.statement_timeout_seconds,
         }
@@ -127,7 +127,7 @@ class SqlRead(Action):
             args=args.model_dump(mode="json"),
             summary=step.summary,
             steps=(step,),
-            facts={"names": facts["names"], "discloses": facts["discloses"]},
+            facts={"names": digest_of(facts["names"]), "discloses": facts["discloses"]},
             preview=shape.text,
         )
 
@@ -182,7 +182,7 @@ class SqlWrite(Action):
             defaults = parser.parse(f"select {', '.join(table.defaults.values())}")
             require_defaults(databases.look_up(args.database, defaults, writing=True))
         return {
-            "shape": shape.model_dump(mode="json"),
+            "shape": shape.model_dump(mode="json", exclude_defaults=True),
             "table": table.model_dump(mode="json"),
             "declaration": declaration.model_dump(mode="json"),
             "discloses": disclosed((*names.relations, *relations_of(shape, table)), declaration),
