@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from bench import audit, command_line, decisions, drain, http, latency
+from bench import audit, command_line, decisions, drain, http, latency, sql
 from bench.report import run
 
 if __name__ == "__main__":
     sys.exit(
-        run((latency.measure, http.measure, drain.measure, decisions.measure, audit.measure, command_line.measure))
+        run(
+            (
+                latency.measure,
+                http.measure,
+                sql.measure,
+                drain.measure,
+                decisions.measure,
+                audit.measure,
+                command_line.measure,
+            )
+        )
     )
