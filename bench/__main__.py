@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import audit, command_line, decisions, drain, http, latency, sql
+from bench import audit, command_line, decisions, drain, http, latency, mcp, sql
 from bench.report import run
 
 if __name__ == "__main__":
@@ -13,6 +13,7 @@ if __name__ == "__main__":
             (
                 latency.measure,
                 http.measure,
+                mcp.measure,
                 sql.measure,
                 drain.measure,
                 decisions.measure,

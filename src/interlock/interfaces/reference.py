@@ -17,15 +17,16 @@ from interlock.commands.library import load_library
 from interlock.core.errors import ERRORS
 from interlock.core.project import Preset
 from interlock.core.run import RunState
-from interlock.core.view import View
-from interlock.engine.catalog import find_action_classes
+from interlock.engine.catalog import find_action_classes, find_view_classes
 from interlock.engine.project_file import project_json_schema
-from interlock.engine.views import ENGINE_VIEWS, Views, describe_action
+from interlock.engine.views import describe_action
 from interlock.interfaces.cli.app import MODULES, build
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.show_actions import example_of, type_in_words
 from interlock.interfaces.errors import ERROR_CODES, EXIT_CODES, STATE_CODES
 from interlock.interfaces.http.app import described
+from interlock.interfaces.mcp.tools import AGENT_TOOLS
+from interlock.interfaces.mcp.view_tools import PREFIX
 from interlock.interfaces.messages import set_language
 from interlock.settings import AGENT_MARKS, VARIABLES
 
@@ -52,6 +53,7 @@ def pages() -> dict[str, str]:
         "settings.md": _settings(),
         "views.md": _views(),
         "http.md": _http(),
+        "mcp.md": _mcp(),
         "policies.md": _policies(),
     }
     index = [f"- [{text.partition(chr(10))[0].removeprefix('# ')}]({name})" for name, text in made.items()]
@@ -257,11 +259,22 @@ def _settings() -> str:
 
 def _views() -> str:
     lines = ["What can be read of Interlock's own tables; each is checked by policy and makes no Run.", ""]
-    views: tuple[type[View], ...] = (*ENGINE_VIEWS, Views)
-    for cls in sorted(views, key=lambda each: each.name):
+    for cls in find_view_classes():
         lines += [f"## {cls.name}", "", f"{cls.summary} Discloses: {cls.discloses}.", ""]
         lines += _arguments(Record(cls.Args.model_json_schema()))
     return _page("Views", lines)
+
+
+def _mcp() -> str:
+    """The tools, each with its arguments; views come from their own catalogue."""
+    lines = [
+        "What an agent is offered: [connect an agent](../howto/connect-an-agent.md). Each view that policy lets it"
+    ]
+    lines += [f"read is a tool as well, called `{PREFIX}` and its name: [views](views.md).", ""]
+    for tool in AGENT_TOOLS:
+        lines += [f"## {tool.name}", "", tool.description, ""]
+        lines += _arguments(Record(tool.args.model_json_schema()))
+    return _page("Tools of agents (MCP)", lines)
 
 
 def _http() -> str:
