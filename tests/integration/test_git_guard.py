@@ -6,13 +6,17 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from harness.engine import ALICE, BOB, CLAUDE, Engine
+from harness.action_worlds import new_folder
+from harness.databases import database
+from harness.engine import ALICE, BOB, CLAUDE, Engine, open_engine, write_project
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, Stale
 from interlock.core.git import GIT
@@ -48,11 +52,9 @@ class Shop:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.data = Path(os.path.realpath(engine.parts.locations.project_folder)) / "data"
-        self.data.mkdir()
+        self.data = new_folder(engine.parts.locations.project_folder)
         self.remote, self.top = self.data / "remote.git", self.data / "app"
         git(self.data, "init", "-q", "--bare", "-b", "main", str(self.remote))
-        self.remote.joinpath("hooks").exists()
         git(self.data, "init", "-q", "-b", "main", str(self.top))
         git(self.top, "config", "user.name", "Ann")
         git(self.top, "config", "user.email", "ann@example.org")
@@ -96,17 +98,30 @@ class Shop:
         return await self.engine.rest(run.number)
 
 
-ROOTS = {"roots": {"read": ["data"], "write": ["data"]}}
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
+ROOTS: dict[str, Any] = {"roots": {"read": ["data"], "write": ["data"]}}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine_of_all(postgres_endpoint: Any) -> AsyncIterator[Engine]:
+    """One for all shops: each has a folder of its own."""
+    with (
+        database(postgres_endpoint) as (_, owner, app),
+        tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as folder,
+    ):
+        async with open_engine(app, owner, write_project(Path(folder), **ROOTS)) as opened:
+            yield opened
 
 
 @pytest.fixture
-async def shop(opened: Callable[..., Any]) -> Shop:
-    return Shop(await opened(project=ROOTS))
+def shop(engine_of_all: Engine) -> Shop:
+    return Shop(engine_of_all)
 
 
 # Commit.
 
 
+@in_one_loop
 async def test_exactly_what_is_staged_is_committed_and_can_be_taken_back(shop: Shop) -> None:
     first = shop.at()
     shop.stage()
@@ -127,6 +142,7 @@ async def test_exactly_what_is_staged_is_committed_and_can_be_taken_back(shop: S
     assert git(shop.top, "diff", "--cached", "--name-only") == "a.txt"
 
 
+@in_one_loop
 async def test_the_first_commit_of_all_is_made_and_taken_back(shop: Shop) -> None:
     git(shop.top, "checkout", "-q", "--orphan", "fresh")
     run = await shop.do("git.commit")
@@ -138,6 +154,7 @@ async def test_the_first_commit_of_all_is_made_and_taken_back(shop: Shop) -> Non
     assert shop.at("refs/heads/fresh") == ""
 
 
+@in_one_loop
 async def test_a_commit_that_others_built_on_is_not_taken_back(shop: Shop) -> None:
     shop.stage()
     run = await shop.do("git.commit")
@@ -175,6 +192,7 @@ async def test_an_approval_to_commit_holds_for_the_difference_that_was_shown(ope
         ("blob.bin", "\0\1\2 AKIA" + "ABCDEFGHIJKLMNOP" + " \0"),
     ],
 )
+@in_one_loop
 async def test_a_secret_is_not_committed_and_not_told(shop: Shop, name: str, text: str) -> None:
     shop.stage(name, text)
     with pytest.raises(Invalid) as caught:
@@ -183,6 +201,7 @@ async def test_a_secret_is_not_committed_and_not_told(shop: Shop, name: str, tex
     assert text.strip() not in caught.value.message
 
 
+@in_one_loop
 async def test_nothing_staged_nobody_named_and_no_branch_are_refused(shop: Shop) -> None:
     with pytest.raises(Invalid, match="nothing is staged"):
         await shop.propose("git.commit")
@@ -197,6 +216,7 @@ async def test_nothing_staged_nobody_named_and_no_branch_are_refused(shop: Shop)
             await shop.propose(action)
 
 
+@in_one_loop
 async def test_names_in_any_script_are_shown_as_they_are(shop: Shop) -> None:
     shop.stage("报告/überblick \t名.txt", "内容\n")
     plan = (await shop.propose("git.commit")).plan
@@ -210,6 +230,7 @@ async def test_names_in_any_script_are_shown_as_they_are(shop: Shop) -> None:
 # Push.
 
 
+@in_one_loop
 async def test_a_clean_branch_is_pushed_and_the_plan_shows_its_commits(shop: Shop) -> None:
     commit = shop.commit_by_hand()
     plan = (await shop.propose("git.push")).plan
@@ -229,6 +250,7 @@ async def test_a_clean_branch_is_pushed_and_the_plan_shows_its_commits(shop: Sho
         await shop.engine.interventions.undo(ALICE, run.number, Ask(action="-", confirmed=True))
 
 
+@in_one_loop
 async def test_a_branch_that_is_new_there_is_pushed(shop: Shop) -> None:
     git(shop.top, "switch", "-qc", "feature/报告")
     git(shop.top, "branch", "-m", "feature/x")
@@ -239,6 +261,7 @@ async def test_a_branch_that_is_new_there_is_pushed(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("kind", ["changed", "staged", "untracked", "deleted", "conflict"])
+@in_one_loop
 async def test_a_dirty_work_tree_is_not_pushed_and_the_files_are_named(shop: Shop, kind: str) -> None:
     shop.commit_by_hand()
     if kind == "changed":
@@ -261,6 +284,7 @@ async def test_a_dirty_work_tree_is_not_pushed_and_the_files_are_named(shop: Sho
         assert (await shop.do("git.push", allow_untracked=True)).state is RunState.SUCCEEDED
 
 
+@in_one_loop
 async def test_ignored_files_are_no_dirt(shop: Shop) -> None:
     (shop.top / ".git" / "info" / "exclude").write_text("local.txt\n")
     shop.stage(".gitignore", "*.log\n")
@@ -270,6 +294,7 @@ async def test_ignored_files_are_no_dirt(shop: Shop) -> None:
     assert (await shop.do("git.push")).state is RunState.SUCCEEDED
 
 
+@in_one_loop
 async def test_what_the_remote_has_more_is_lost_only_by_force_and_never_what_came_since(shop: Shop) -> None:
     other = shop.data / "other"
     git(shop.data, "clone", "-q", str(shop.remote), str(other))
@@ -342,6 +367,7 @@ class Refusing:
 
 
 @pytest.mark.parametrize("change", ["staged", "here", "branch"])
+@in_one_loop
 async def test_a_commit_whose_world_changed_right_before_it_is_not_made(shop: Shop, change: str) -> None:
     shop.stage()
     plan = (await shop.propose("git.commit")).plan
@@ -360,6 +386,7 @@ async def test_a_commit_whose_world_changed_right_before_it_is_not_made(shop: Sh
 
 
 @pytest.mark.parametrize("change", ["here", "there", "dirt"])
+@in_one_loop
 async def test_a_push_whose_world_changed_right_before_it_is_not_made(shop: Shop, change: str) -> None:
     shop.commit_by_hand()
     plan = (await shop.propose("git.push")).plan
@@ -374,6 +401,7 @@ async def test_a_push_whose_world_changed_right_before_it_is_not_made(shop: Shop
         await asyncio.to_thread(action.perform, plan.steps[0], Refusing())  # type: ignore[arg-type]
 
 
+@in_one_loop
 async def test_the_push_itself_holds_the_other_side_to_what_was_seen(shop: Shop) -> None:
     """Between the last look and the push somebody else may push: then git refuses, forced or not."""
     first, ours = shop.remote_at(), shop.commit_by_hand("ours\n")
@@ -387,6 +415,7 @@ async def test_the_push_itself_holds_the_other_side_to_what_was_seen(shop: Shop)
         assert shop.remote_at() == first
 
 
+@in_one_loop
 async def test_a_secret_in_any_commit_is_not_pushed_even_where_a_later_one_takes_it_out(shop: Shop) -> None:
     shop.stage("b.txt", "password = hunter2hunter2\n")
     git(shop.top, "commit", "-qm", "oops")
@@ -397,6 +426,7 @@ async def test_a_secret_in_any_commit_is_not_pushed_even_where_a_later_one_takes
     assert caught.value.code == "git.secret"
 
 
+@in_one_loop
 async def test_addresses_that_hold_passwords_run_programs_or_hooks_are_refused(shop: Shop) -> None:
     shop.commit_by_hand()
     for url in (
@@ -468,6 +498,7 @@ def hostile(shop: Shop) -> Path:
     return mark
 
 
+@in_one_loop
 async def test_nothing_that_a_hostile_repository_brings_is_run(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.stage(".gitattributes", "* filter=evil diff=evil merge=evil\n")
     shop.stage()
@@ -486,12 +517,14 @@ async def test_nothing_that_a_hostile_repository_brings_is_run(shop: Shop, monke
     assert mark.exists(), "git as everybody runs it does run what the repository brings"
 
 
+@in_one_loop
 async def test_replaced_and_grafted_objects_do_not_change_what_is_shown(shop: Shop) -> None:
     honest = shop.commit_by_hand("password-free\n")
     git(shop.top, "replace", "--graft", honest)
     assert len((await shop.propose("git.push")).plan.facts["commits"]) == 1  # type: ignore[arg-type]
 
 
+@in_one_loop
 async def test_a_work_tree_a_link_and_a_submodule_are_seen_for_what_they_are(shop: Shop) -> None:
     linked = shop.data / "linked"
     git(shop.top, "worktree", "add", "-q", "-b", "wt", str(linked))
@@ -520,6 +553,7 @@ async def test_a_work_tree_a_link_and_a_submodule_are_seen_for_what_they_are(sho
     assert not mark.exists()
 
 
+@in_one_loop
 async def test_a_repository_outside_the_roots_or_one_that_leads_there_is_refused(shop: Shop, tmp_path: Path) -> None:
     git(shop.data, "clone", "-q", str(shop.remote), str(tmp_path / "out"))
     (tmp_path / "out" / "a.txt").write_text("two\n")
@@ -537,6 +571,7 @@ async def test_a_repository_outside_the_roots_or_one_that_leads_there_is_refused
         await shop.propose("git.commit")
 
 
+@in_one_loop
 async def test_planning_changes_nothing_in_the_repository(shop: Shop) -> None:
     shop.stage()
 
@@ -552,3 +587,45 @@ async def test_planning_changes_nothing_in_the_repository(shop: Shop) -> None:
     with pytest.raises(Conflict):
         await shop.propose("git.push")
     assert files() == before
+
+
+@in_one_loop
+async def test_a_reflog_that_leads_elsewhere_is_not_written_and_a_branch_that_does_is_refused(
+    shop: Shop, tmp_path: Path
+) -> None:
+    victim = tmp_path / "authorized_keys"
+    victim.write_text("keys\n")
+    for log in ("logs/HEAD", "logs/refs/heads/main"):
+        (shop.top / ".git" / log).unlink()
+        (shop.top / ".git" / log).symlink_to(victim)
+    shop.stage()
+    assert (await shop.do("git.commit")).state is RunState.SUCCEEDED
+    assert victim.read_text() == "keys\n"
+    git(shop.top, "symbolic-ref", "HEAD", "refs/heads/deep/x")
+    (shop.top / ".git" / "refs" / "heads" / "deep").symlink_to(tmp_path)
+    with pytest.raises(Denied, match="outside"):
+        await shop.propose("git.commit")
+
+
+@in_one_loop
+async def test_a_branch_whose_commit_is_packed_is_moved_and_kept_in_step(shop: Shop) -> None:
+    git(shop.top, "pack-refs", "--all")
+    git(shop.top, "gc", "-q")
+    shop.stage()
+    run = await shop.do("git.commit")
+    assert run.state is RunState.SUCCEEDED, run.state_reason
+    assert git(shop.top, "log", "-1", "--format=%s") == MESSAGE
+    undo = await shop.engine.interventions.undo(ALICE, run.number, Ask(action="-", confirmed=True))
+    assert isinstance(undo, Run)
+    assert (await shop.engine.rest(undo.number)).state is RunState.SUCCEEDED
+    assert git(shop.top, "log", "-1", "--format=%s") == "first"
+
+
+@in_one_loop
+async def test_two_commits_at_the_same_moment_do_not_lose_one(shop: Shop) -> None:
+    adapter = shop.engine.parts.catalog.action("git.commit").ports.outside[GIT]
+    first, second = shop.at(), shop.commit_by_hand()
+    place = adapter.place(str(shop.top))
+    with adapter.effects(place) as effects:
+        assert _perform(effects.move("refs/heads/main", first, first)).returncode != 0
+    assert shop.at() == second

@@ -294,10 +294,15 @@ class _Look:
         return self._spec(("hash-object", "-t", "commit", "-w", "--stdin"), self._writing, stdin=body)
 
     def move(self, ref: str, new: str | None, old: str | None) -> ProcessSpec:
-        """In the repository itself, with its hooks overruled."""
-        words = ("update-ref", "-m", "interlock", *(("-d", ref) if new is None else (ref, new)), old or NOTHING)
-        environment = {**_ENVIRONMENT, "GIT_DIR": self._place.own, "GIT_WORK_TREE": self._place.top}
-        return self._spec((*_OVERRULES, *words), environment)
+        """From our own Git folder too, in which only the branches are the repository's: it has hooks and reflogs, and
+        a reflog may be a link to any file, to which git would then append."""
+        for name in ("refs", "packed-refs"):
+            mine = self._folder / name
+            if mine.is_dir():
+                mine.rmdir()
+            mine.symlink_to(Path(self._place.common, name))
+        words = ("update-ref", "--no-deref", *(("-d", ref) if new is None else (ref, new)), old or NOTHING)
+        return self._spec(words, self._writing)
 
     def push(self, url: str, ref: str, new: str, old: str | None) -> ProcessSpec:
         """By its address, from our own Git folder: no setting of the repository names a program for it."""

@@ -29,7 +29,7 @@ from interlock.repositories.model import (
 
 COMMIT_SECONDS = 90.0
 PUSH_SECONDS = 360.0
-WRITTEN = ("objects", "refs", "refs/heads", "logs", "logs/refs", "packed-refs")
+WRITTEN = ("objects", "refs", "refs/heads", "packed-refs")
 
 
 class _OfRepository(Action):
@@ -42,14 +42,17 @@ class _OfRepository(Action):
 
     def _place(self, asked: str) -> tuple[GitPlace, Target]:
         """The repository, within what may be written. Raises NotFound, Denied."""
-        project = self.ports.project()
-        (target,) = self.ports.resolvers.resolve("repository", asked, {"folder": project.folder})
-        roots = tuple(os.path.realpath(Path(project.folder, each)) for each in project.roots.write)
+        (target,) = self.ports.resolvers.resolve("repository", asked, {"folder": self.ports.project().folder})
         place = self.git.place(target.id)
-        # What git writes goes where these lead, which the repository says itself.
-        for path in (place.top, place.own, place.common, *(f"{place.common}/{name}" for name in WRITTEN)):
-            require_within(os.path.realpath(path), roots)
+        self._require_within(place.top, place.own, place.common, *(f"{place.common}/{name}" for name in WRITTEN))
         return place, target
+
+    def _require_within(self, *paths: str) -> None:
+        """What git writes goes where these lead, which the repository says itself. Raises Denied."""
+        project = self.ports.project()
+        roots = tuple(os.path.realpath(Path(project.folder, each)) for each in project.roots.write)
+        for path in paths:
+            require_within(os.path.realpath(path), roots)
 
     def _require_no_secret(self, place: GitPlace, paths: tuple[str, ...], added: str) -> None:
         """Raises Invalid, without telling the secret."""
@@ -92,6 +95,7 @@ class Commit(_OfRepository):
         """Branch, parent, tree and difference. Raises Invalid where nothing, or a secret, is staged."""
         place, target = self._place(args.repository)
         head = self.git.head(place)
+        self._require_within(f"{place.common}/{head.ref}")
         staged = self.git.staged(place, head.commit)
         if not staged.paths:
             msg = f"nothing is staged in {place.top}"
@@ -157,6 +161,7 @@ class Commit(_OfRepository):
         """Make the commit, or take it off the branch; what is so already is left so."""
         place = _place_of(step)
         head = self.git.head(place)
+        self._require_within(f"{place.common}/objects", f"{place.common}/{head.ref}")
         if head.ref != step.params["ref"]:
             msg = f"{head.ref} is checked out now, and {step.params['ref']} was then; nothing was done"
             raise Stale(msg, code="git.moved", fix="ask again to see the new plan")
