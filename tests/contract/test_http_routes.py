@@ -213,8 +213,8 @@ def test_what_is_wrong_is_named(front: HttpFront, path: str, params: dict[str, s
 
 def test_other_paths_and_methods_are_problems_too(front: HttpFront) -> None:
     with front.client() as client:
-        assert _problem(client.get("/"))["code"] == "http.path"
-        assert _problem(client.get(f"{PREFIX}/views/nothing"))["code"] == "http.path"
+        assert _problem(client.get("/"))["code"] == "api.path"
+        assert _problem(client.get(f"{PREFIX}/views/nothing"))["code"] == "api.path"
         answer = client.delete(f"{PREFIX}/runs")
-        assert _problem(answer)["code"] == "http.method"
+        assert _problem(answer)["code"] == "api.method"
         assert answer.headers["allow"]

@@ -315,7 +315,7 @@ def test_rates_are_of_a_token_and_say_when_to_come_again(strict: tuple[HttpFront
         refused = [client.get(f"{PREFIX}/freezes", headers=alice) for _ in range(40)][-1]
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
-        assert refused.json()["code"] == "http.rate"
+        assert refused.json()["code"] == "api.rate"
         assert client.get(f"{PREFIX}/freezes", headers=bob).status_code == 200
         assert client.get("/livez").status_code == 200
 

@@ -82,7 +82,7 @@ def test_50_mib_in_chunks_are_refused_where_they_are_too_many(front: HttpFront) 
         try:
             answer = client.post(RUNS, content=chunks(), headers={"Content-Type": "application/json"})
             assert answer.status_code == 413
-            assert answer.json()["code"] == "http.body_size"
+            assert answer.json()["code"] == "api.body_size"
         except httpx.TransportError:
             pass  # it hung up, and did not listen to the end
     assert sent < 20 * MIB

@@ -72,7 +72,7 @@ async def test_a_body_is_counted_as_it_comes() -> None:
     await body()
     with pytest.raises(Invalid) as caught:
         await body()
-    assert caught.value.code == "http.body_size"
+    assert caught.value.code == "api.body_size"
 
 
 async def test_a_body_that_does_not_end_is_given_up() -> None:
@@ -81,7 +81,7 @@ async def test_a_body_that_does_not_end_is_given_up() -> None:
     await body()
     with pytest.raises(Invalid) as caught:
         await body()
-    assert caught.value.code == "http.body_slow"
+    assert caught.value.code == "api.body_slow"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_what_others_can_reach_is_not_served_in_plain_text_unasked() -> None:
     for address in ("0.0.0.0:80", "[::]:80", "192.0.2.1:80", "door.example.org:80"):
         with pytest.raises(Invalid) as caught:
             chosen_listening(Http(), address, default=True)
-        assert caught.value.code == "http.plain"
+        assert caught.value.code == "serve.plain"
         assert chosen_listening(Http(plain=True), address, default=True)
         assert chosen_listening(Http(tls=Tls(certificate="/c", key="/k")), address, default=True)
 

@@ -181,7 +181,7 @@ def _address(listen: str | None) -> str | None:
 
     if listen is not None and not re.fullmatch(LISTEN_PATTERN, listen):
         msg = f"{listen!r} is not HOST:PORT"
-        raise Invalid(msg, code="http.listen", fix="interlock serve --listen 127.0.0.1:7410")
+        raise Invalid(msg, code="serve.listen", fix="interlock serve --listen 127.0.0.1:7410")
     return listen
 
 

@@ -64,7 +64,7 @@ class Places:
         """A place for one stream. Raises Transient when there is none."""
         if self._of_bearer.total() >= self._most or self._of_bearer[bearer] >= max(1, self._most // 2):
             msg = f"{self._of_bearer[bearer]} event streams are open with this token, {self._of_bearer.total()} in all"
-            raise Transient(msg, code="http.streams", fix="close some of them", effect_sent=False)
+            raise Transient(msg, code="api.streams", fix="close some of them", effect_sent=False)
         self._of_bearer[bearer] += 1
         try:
             yield

@@ -67,7 +67,7 @@ class Rates:
             seconds = max(1, round((1 - left) / self._per_second + 0.5))
             msg = f"more than {self._per_second:g} requests a second came with this token"
             details: dict[str, object] = {"retry_after_seconds": seconds}
-            raise Transient(msg, code="http.rate", fix="wait, and ask less often", details=details, effect_sent=False)
+            raise Transient(msg, code="api.rate", fix="wait, and ask less often", details=details, effect_sent=False)
         self._buckets[key] = (left - 1, now)
         self._buckets.move_to_end(key)
         if len(self._buckets) > TOKENS_KEPT:
@@ -119,7 +119,7 @@ class Body:
         self.ended = False
 
     async def __call__(self) -> Message:
-        """The next message. Raises Invalid: `http.body_size`, `http.body_slow`."""
+        """The next message. Raises Invalid: `api.body_size`, `api.body_slow`."""
         if self.ended:
             return await self._receive()
         loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ class Body:
                 message = await self._receive()
         except TimeoutError:
             msg = f"the body took longer than {self._limits.body_seconds_max:g} s"
-            raise Invalid(msg, code="http.body_slow", fix="send it at once") from None
+            raise Invalid(msg, code="api.body_slow", fix="send it at once") from None
         self._size += len(message.get("body", b""))
         self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
         if self._size > self._limits.body_bytes_max:
@@ -205,7 +205,7 @@ class Gate:
             if not limit.expired():
                 raise
             msg = f"no answer after {self._limits.answer_seconds_max:g} s"
-            raise Transient(msg, code="http.slow", fix="ask again with the same Idempotency-Key") from error
+            raise Transient(msg, code="api.slow", fix="ask again with the same Idempotency-Key") from error
 
     def _admit(self, scope: Scope) -> None:
         """Raises Invalid, Denied, Transient."""
@@ -221,7 +221,7 @@ class Gate:
             raise missing_token()
         if headers.get("content-encoding", "identity").lower() != "identity":
             msg = "a body is sent as it is, not compressed"
-            raise Invalid(msg, code="http.media_type", fix="leave out Content-Encoding")
+            raise Invalid(msg, code="api.media_type", fix="leave out Content-Encoding")
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 12 or int(length) > self._limits.body_bytes_max):  # noqa: PLR2004
             raise too_large(self._limits)
@@ -234,7 +234,7 @@ class Gate:
         if host == "localhost" or host in self._hosts or _is_address(host):
             return
         msg = f"nobody here is called {host[:100]!r}"
-        raise Invalid(msg, code="http.host", fix="add the name under `http: hosts:` in interlock.yaml")
+        raise Invalid(msg, code="api.host", fix="add the name under `http: hosts:` in interlock.yaml")
 
 
 class Answer:
@@ -284,7 +284,7 @@ def bearer_of(headers: Headers) -> str | None:
 def too_large(limits: HttpLimits) -> Invalid:
     """The body has more bytes than are taken."""
     msg = f"a body of more than {limits.body_bytes_max:,} bytes is not taken"
-    return Invalid(msg, code="http.body_size", fix="put large content into a file and name the file")
+    return Invalid(msg, code="api.body_size", fix="put large content into a file and name the file")
 
 
 def _address_of(scope: Scope) -> str:

@@ -110,13 +110,13 @@ def missing_token() -> Denied:
 def unknown_route(path: str) -> NotFound:
     """No such path."""
     msg = f"there is nothing at {path[:200]!r}"
-    return NotFound(msg, code="http.path", fix="GET /api/v1/openapi.json lists what there is")
+    return NotFound(msg, code="api.path", fix="GET /api/v1/openapi.json lists what there is")
 
 
 def wrong_method(method: str) -> Invalid:
     """The path takes other methods."""
     msg = f"this path does not take {method[:20]}"
-    return Invalid(msg, code="http.method", fix="see the header Allow")
+    return Invalid(msg, code="api.method", fix="see the header Allow")
 
 
 def bug(error: Exception) -> Permanent:

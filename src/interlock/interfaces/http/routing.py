@@ -23,7 +23,7 @@ class StrictRequest(Request):
         media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if body and media_type != "application/json":
             msg = f"the body is {media_type[:60] or 'of no type'}, and application/json is taken"
-            raise Invalid(msg, code="http.media_type", fix="Content-Type: application/json")
+            raise Invalid(msg, code="api.media_type", fix="Content-Type: application/json")
         return body
 
     async def json(self) -> Any:

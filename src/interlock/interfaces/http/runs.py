@@ -213,7 +213,7 @@ async def _range(asking: Asking, number: int, found: re.Match[str]) -> Response:
     headers = {"Accept-Ranges": "bytes"}
     if not body:
         msg = f"the output has {size} bytes so far, and none of those that were asked for"
-        refused = answer_problem(at(Invalid(msg, code="http.range"), "header.Range"), asking.path)
+        refused = answer_problem(at(Invalid(msg, code="api.range"), "header.Range"), asking.path)
         refused.headers["Content-Range"] = f"bytes */{size}"
         return refused
     headers["Content-Range"] = f"bytes {begins}-{begins + len(body) - 1}/{size}"

@@ -59,7 +59,7 @@ def chosen_listening(http: Http, asked: str | None, *, default: bool) -> Listeni
     if http.tls is None and not http.plain and not is_loopback(host):
         msg = f"{listen} can be reached from other machines, and without TLS everybody on the way reads the tokens"
         fix = "set `http: tls:` in interlock.yaml; or `plain: true` where a proxy in front of it has TLS"
-        raise Invalid(msg, code="http.plain", fix=fix)
+        raise Invalid(msg, code="serve.plain", fix=fix)
     return Listening(listen, http)
 
 
@@ -99,7 +99,7 @@ class Front:
                 await self.stop()
                 msg = "the process that answers HTTP did not start"
                 fix = f"it said why, above or in {self._locations.log_file}; without it: interlock serve --no-http"
-                raise Permanent(msg, code="http.front", fix=fix)
+                raise Permanent(msg, code="serve.front", fix=fix)
         self._keeping = asyncio.create_task(self._keep())
 
     async def _answers(self, readiness: int) -> bool:
@@ -216,7 +216,7 @@ def _bind(listen: str) -> socket.socket:
         listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
     except OSError as error:
         msg = f"{listen} is no address: {error.strerror or error}"
-        raise Invalid(msg, code="http.listen", fix="interlock serve --listen 127.0.0.1:7410") from error
+        raise Invalid(msg, code="serve.listen", fix="interlock serve --listen 127.0.0.1:7410") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -228,7 +228,7 @@ def _bind(listen: str) -> socket.socket:
         fix = (
             f"see who does (ss -ltnp 'sport = :{port}'); or choose another: interlock serve --listen {host}:{port + 1}"
         )
-        raise Conflict(msg, code="http.address", fix=fix) from error
+        raise Conflict(msg, code="serve.address", fix=fix) from error
     return listener
 
 
