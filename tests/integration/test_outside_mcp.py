@@ -183,7 +183,7 @@ def test_a_call_that_the_server_refuses_did_nothing(outside: Outside, server: st
 def test_a_tool_that_hangs_is_left_in_doubt_and_the_next_call_works(outside: Outside, server: str) -> None:
     begun = time.monotonic()
     with pytest.raises(Transient) as caught:
-        outside.call(server, "hang", seconds=1.0)
+        outside.call(server, "hang", seconds=0.5)
     assert (caught.value.code, caught.value.effect_sent) == ("mcp.timed_out", True)
     assert time.monotonic() - begun < 6
     assert outside.call(server, "look").text
@@ -199,7 +199,7 @@ def test_a_call_that_is_cancelled_ends_at_once(outside: Outside, server: str) ->
 
 def test_garbage_leaves_doubt(outside: Outside, server: str) -> None:
     with pytest.raises((Transient, Permanent)) as caught:
-        outside.call(server, "garbage", seconds=1.0)
+        outside.call(server, "garbage", seconds=0.5)
     assert getattr(caught.value, "effect_sent", True) is True
 
 
@@ -270,7 +270,7 @@ def test_no_more_calls_are_under_way_than_declared(outside: Outside) -> None:
 
     def hang() -> None:
         try:
-            outside.call("narrow", "hang", digest=outside.digest("narrow", "hang"), seconds=1.5)
+            outside.call("narrow", "hang", digest=outside.digest("narrow", "hang"), seconds=0.7)
         except InterlockError as error:
             errors.append(error)
 
