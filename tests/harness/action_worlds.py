@@ -122,6 +122,7 @@ class Stage:
             "schedules": schedules,
             "rows": self.rows(),
             "tools": tools,
+            "policies": self.engine.parts.book.current.digest,
         }
 
 
@@ -404,6 +405,25 @@ async def _git_push(stage: Stage) -> World:
     return World({"repository": str(top)}, lambda: _git(top, "commit", "-q", "--allow-empty", "-m", "second"))
 
 
+def _policy(stage: Stage, words: str) -> None:
+    """A policy of this world alone, that hinders nobody."""
+    folder = stage.engine.parts.locations.project_folder / "policies"
+    text = f'@id("world.{stage.word}") @reason("{words}") @risk("low") @effect("forbid")\nforbid'
+    (folder / f"{stage.word}.cedar").write_text(f'{text} (principal == Person::"nobody", action, resource is Plan);\n')
+
+
+async def _apply(stage: Stage) -> World:
+    _policy(stage, "first")
+    return World({}, lambda: _policy(stage, "second"))
+
+
+async def _apply_again(stage: Stage) -> World:
+    world = await _apply(stage)
+    await stage.succeed("policy.apply", {})
+    _policy(stage, "third")
+    return world
+
+
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "command.exec": (_command, _unknown_command),
     "file.restore": (_restore_replaced, _restore_created),
@@ -417,6 +437,7 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "interlock.resume_agents": (_resume,),
     "interlock.undo": (_undo,),
     "interlock.unfreeze": (_unfreeze,),
+    "policy.apply": (_apply, _apply_again),
     "schedule.cancel": (_cancel,),
     "schedule.once": (_once,),
     "schedule.pause": (_pause_schedule, _pause_again),

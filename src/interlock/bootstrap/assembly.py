@@ -163,7 +163,7 @@ def _assemble(
 ) -> Installation:
     project, clock, store, signals = base.project, base.clock, base.store, base.signals
     loader = _loader(base, catalog)
-    book = PolicyBook(lambda: loader.load(project()), _alarm)
+    book = PolicyBook(lambda: base.applied.load(loader, project()), _alarm)
     judge = Judge(book, _alarm)
     targets = resolvers(base.locations, project, own_parts(base.locations), embedded)
     path_class = path_classes(catalog)

@@ -14,6 +14,8 @@ from interlock.engine.identity import process_identity
 from interlock.engine.keys import blob_key, signing_key
 from interlock.engine.output import Outputs
 from interlock.engine.output_store import OutputStore
+from interlock.engine.policy.applied import AppliedPolicies
+from interlock.engine.policy_store import PolicyStore
 from interlock.engine.records import LiveRecords
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore
@@ -41,6 +43,7 @@ class Base:
     outputs: OutputStore
     output_log: Outputs
     records: LiveRecords
+    applied: AppliedPolicies
 
 
 async def open_base(locations: Locations, project: ProjectSource, database: Database) -> Base:
@@ -67,4 +70,5 @@ async def open_base(locations: Locations, project: ProjectSource, database: Data
         outputs=outputs,
         output_log=Outputs(outputs, signals, redactor),
         records=records,
+        applied=AppliedPolicies(await PolicyStore(database).in_force()),
     )

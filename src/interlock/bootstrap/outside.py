@@ -32,11 +32,14 @@ from interlock.core.git import GIT
 from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
 from interlock.core.outside import Outside
 from interlock.core.ports import ProgramContext
+from interlock.core.policy_set import POLICY_SETS
 from interlock.core.schedule import SCHEDULES
 from interlock.engine.catalog import Catalog
 from interlock.engine.policy.facts import OwnParts
 from interlock.engine.policy.target_classes import CLASSES
+from interlock.engine.policy_store import PolicyStore
 from interlock.engine.project_file import overlay_file
+from interlock.rules.desk import PolicyDesk
 from interlock.schedules.records import StoredSchedules
 from interlock.schedules.store import ScheduleStore
 from interlock.settings import Locations
@@ -56,6 +59,7 @@ def outside_systems(base: Base) -> Outside:
             ),
             SQL_PARSER: ProcessParser(),
             GIT: Git(lambda: base.project().contexts.get("git", ProgramContext()).environment),
+            POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
             SCHEDULES: StoredSchedules(ScheduleStore(base.database), base.project, base.clock),
         }
     )

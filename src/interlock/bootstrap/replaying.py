@@ -168,7 +168,7 @@ async def _process(header: bytes) -> AsyncIterator[Process]:
         *(sys.executable, "-I", "-m", _PROGRAM), stdin=PIPE, stdout=PIPE, env={}, limit=ANSWER_BYTES_MAX
     )
     try:
-        _pipes(process)[0].write(header)
+        _write(process, header)
         yield process
     finally:
         if process.returncode is None:
@@ -181,7 +181,7 @@ async def _answer(process: Process, page: DecisionPage) -> JsonObject:
     stdin, stdout = _pipes(process)
     try:
         async with asyncio.timeout(PAGE_SECONDS_MAX):
-            stdin.write(page.text.encode() + b"\n")
+            _write(process, page.text.encode() + b"\n")
             await stdin.drain()
             line = await stdout.readline()
     except TimeoutError as error:
@@ -193,6 +193,14 @@ async def _answer(process: Process, page: DecisionPage) -> JsonObject:
         raise _ended(process)
     answer: JsonObject = json.loads(line)
     return answer
+
+
+def _write(process: Process, line: bytes) -> None:
+    """Raises Transient when the process has closed its end, which not every event loop says in the same way."""
+    stdin, _ = _pipes(process)
+    if stdin.is_closing():
+        raise _ended(process)
+    stdin.write(line)
 
 
 def _ended(process: Process) -> Transient:

@@ -81,6 +81,8 @@ GRANTS: tuple[LiteralString, ...] = (
     "grant insert, update on sql_effect to {app}",
     "grant insert, update on schedule to {app}",
     "grant insert, update, delete on schedule_instant to {app}",
+    "grant insert on policy_set, policy_in_force, policy_replay to {app}",
+    "grant delete on policy_replay to {app}",
     "grant delete on run_target, unsealed, event, output, adopted to {app}",
 )
 

@@ -72,7 +72,8 @@ def inspect_policies(found: PolicySet | InterlockError, in_force: PolicySet) -> 
     for warning in found.warnings:
         yield finding("warning", "policies", warning)
     if found.digest != in_force.digest:
-        yield finding("warning", "policies", "what is on disk is not in force yet", "interlock policy reload")
+        fix = "interlock policy apply" if in_force.pinned else "interlock policy reload"
+        yield finding("warning", "policies", "what is on disk is not in force yet", fix)
 
 
 def inspect_state(state_folder: Path) -> Iterable[JsonObject]:

@@ -23,6 +23,8 @@ Alarm = Callable[[str, JsonObject], None]
 
 FILE_BYTES_MAX = 1024 * 1024
 FILES_MAX = 500
+BUILT_IN = "interlock:"
+"""How the names of what comes with Interlock begin."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "control": (
@@ -39,6 +41,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "interlock.resume_agents",
         "interlock.unfreeze",
         "mcp.accept",
+        "policy.apply",
         "token.create",
         "token.revoke",
     ),
@@ -65,7 +68,7 @@ class PolicySet:
     """Everything in force at one moment: a decision is made from one of these and from nothing else.
 
     `digest` covers the texts, the schema and what the project declares that decisions depend on. `warnings` are
-    things that are sound but surely not meant.
+    things that are sound but surely not meant. `pinned`: a Run put it in force, whatever lies on disk.
     """
 
     handle: PolicyHandle
@@ -74,6 +77,7 @@ class PolicySet:
     facts: FactsSource
     sources: tuple[PolicySource, ...]
     warnings: tuple[str, ...]
+    pinned: bool = False
 
 
 class PolicyLoader:
@@ -232,15 +236,20 @@ def read_layers(project: Project) -> tuple[tuple[PolicySource, ...], tuple[str, 
     invariants, preset = built_in_sources(project.preset)
     folders = [Path(project.folder, folder) for folder in project.policies]
     own = _read_folder(folders[0], "project", project, needed=False) if folders else []
-    others = {f"{name}.cedar" for name in get_args(Preset)} - {f"{project.preset}.cedar"}
-    for source in own:
-        if Path(source.name).name in others:
-            msg = f"interlock.yaml names the preset {project.preset}, and {source.name} is another one"
-            fix = f"Remove {source.name}, or write preset: {Path(source.name).stem} in interlock.yaml."
-            raise Invalid(msg, code="policy.preset", fix=fix, details={"file": source.name})
+    require_one_preset(own, project)
     warnings = [] if own else [f"no policy lies in the project: the preset {project.preset} is in force as it comes"]
     further = [source for folder in folders[1:] for source in _read_folder(folder, "further", project, needed=True)]
     return (invariants, *(own or [preset]), *further), tuple(warnings)
+
+
+def require_one_preset(sources: Iterable[PolicySource], project: Project) -> None:
+    """Raises Invalid when a file of the project's first folder is a preset other than the one of interlock.yaml."""
+    others = {f"{name}.cedar" for name in get_args(Preset)} - {f"{project.preset}.cedar"}
+    for source in sources:
+        if source.layer == "project" and not source.name.startswith(BUILT_IN) and Path(source.name).name in others:
+            msg = f"interlock.yaml names the preset {project.preset}, and {source.name} is another one"
+            fix = f"Remove {source.name}, or write preset: {Path(source.name).stem} in interlock.yaml."
+            raise Invalid(msg, code="policy.preset", fix=fix, details={"file": source.name})
 
 
 def with_project_files(sources: Iterable[PolicySource], files: Iterable[tuple[str, str]]) -> tuple[PolicySource, ...]:

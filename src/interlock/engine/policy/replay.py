@@ -24,6 +24,7 @@ from interlock.engine.policy.load import PolicySet
 
 EXAMPLES_MAX = 5
 GROUPS_MAX = 2000
+SUMMARY_GROUPS_MAX = 50
 RANGES_MAX = 50_000
 WHY_CHARACTERS_MAX = 300
 
@@ -276,6 +277,16 @@ class ReplayReport:
             "unreplayable": self.unreplayable,
             "unreplayable_by_cause": [each.to_json() for each in _in_order(self._unreplayable)],
         }
+
+
+def summary_of(report: JsonObject) -> JsonObject:
+    """What whoever approves the policies reads: the numbers, and one line for each of the first groups."""
+    names = ("since", "until", "decided", "different", "unreplayable")
+    lines: list[JsonValue] = [
+        f"{group['policy']} ({group['part']}): {group['count']} Runs, {group['from']} -> {group['to']}"
+        for group in _objects(report["differences"])[:SUMMARY_GROUPS_MAX]
+    ]
+    return {**{name: report[name] for name in names}, "groups": lines}
 
 
 def _in_order(groups: Mapping[tuple[str, ...], _Group]) -> list[_Group]:

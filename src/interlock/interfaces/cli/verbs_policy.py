@@ -1,4 +1,4 @@
-"""The verbs about policy: check, test, explain, replay, reload."""
+"""The verbs about policy: check, test, explain, replay, apply, reload."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 from interlock.core.errors import Invalid
 from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.arguments import read_arguments
+from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.complete import complete_action
 from interlock.interfaces.cli.verb import verb
+from interlock.interfaces.cli.verbs_ask import Confirm, Reason, Wait
 from interlock.interfaces.errors import FAILED
 from interlock.interfaces.messages import say
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
-policy = typer.Typer(help=say("The rules: check, test, explain, replay, reload."), rich_markup_mode=None)
+policy = typer.Typer(help=say("The rules: check, test, explain, replay, apply, reload."), rich_markup_mode=None)
 app.add_typer(policy, name="policy")
 
 
@@ -40,7 +42,8 @@ def check(caller: Caller) -> Answer:
 
         show_policies(screen, data)
 
-    following = [] if data.flag("in_force") or "in_force" not in data else ["interlock policy reload"]
+    bring = "interlock policy apply" if data.flag("pinned") else "interlock policy reload"
+    following = [] if data.flag("in_force") or "in_force" not in data else [bring]
     return Answer(data=dict(data.data), warnings=data.texts("problems"), next=following, show=show)
 
 
@@ -158,6 +161,51 @@ def replay(
     return Answer(
         status="ok" if same else "different", data=dict(data.data), exit_code=0 if same else FAILED, show=show
     )
+
+
+@verb(
+    policy,
+    "apply",
+    group="policy",
+    summary=say(
+        "Put the policies on disk in force, by a Run that is planned, approved, recorded and can be taken back."
+    ),
+    more=say(
+        "From then on they are in force whatever lies on disk, until the next apply. The plan shows every difference;"
+        " the decision tables must hold. `interlock undo N` puts the policies before in force again."
+    ),
+    examples=(
+        "interlock policy apply",
+        "interlock policy apply --replay 30d --reason 'no restarts by agents'",
+        "interlock policy apply --follow",
+    ),
+)
+def apply(
+    caller: Caller,
+    *,
+    since: Annotated[
+        str | None, typer.Option("--replay", metavar="TIME", help=say("decide the Runs since then again, for the plan"))
+    ] = None,
+    number: Annotated[
+        int | None, typer.Option("--replay-number", metavar="N", min=1, help=say("a replay that was made already"))
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help=say("from then on, whatever lies on disk at each reload and start"))
+    ] = False,
+    reason: Reason = None,
+    confirm: Confirm = None,
+    wait: Wait = True,
+) -> Answer:
+    """`policy.apply`."""
+    if since is not None:
+        replayed = caller.call("policy_replay", {"since": since}, patience=say("reading the policies and the Runs"))
+        number = replayed.number("id")
+    args: dict[str, object] = {"pinned": not follow, **({} if number is None else {"replay": number})}
+    words = ["policy", "apply", *(["--follow"] if follow else [])]
+    words += ["--replay-number", str(number)] if number is not None else []
+    words += ["--reason", reason] if reason is not None else []
+    params: dict[str, object] = {"ask": {"action": "policy.apply", "args": args, "reason": reason}}
+    return ask(caller, Asking("submit", params, [*words, CONFIRM_HERE], confirm=confirm, wait=wait))
 
 
 def _files(folder: Path) -> list[list[str]]:

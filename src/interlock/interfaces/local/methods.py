@@ -27,10 +27,13 @@ from interlock.engine.audit.verify import read_witness, verify
 from interlock.engine.backup import write_backup
 from interlock.engine.inspection import finding, inspect_policies, inspect_project, inspect_state
 from interlock.engine.planner import validate
+from interlock.engine.policy.applied import digest_of_texts, read_layers_or_trouble
 from interlock.engine.policy.codes import CODES
 from interlock.engine.policy.explain import explain
 from interlock.engine.policy.load import PolicySet, read_layers, with_project_files
+from interlock.engine.policy.replay import summary_of
 from interlock.engine.policy.tables import TableReport, read_table_file, run_tables, table_files
+from interlock.engine.policy_store import PolicyStore
 from interlock.engine.proposal import Proposal
 from interlock.engine.shapes import proposal_json
 from interlock.engine.views import DeskView, blanked, may_see
@@ -306,7 +309,13 @@ class Methods:
             for name, rule in sorted(found.rules.items())
         ]
         in_force = found.digest == self._on.book.current.digest
-        return {"policy_set": found.digest, "in_force": in_force, "policies": rules, "problems": list(found.warnings)}
+        return {
+            "policy_set": found.digest,
+            "in_force": in_force,
+            "pinned": self._on.book.current.pinned,
+            "policies": rules,
+            "problems": list(found.warnings),
+        }
 
     async def policy_test(self, call: Call) -> JsonObject:
         """Run the decision tables that lie beside the policies."""
@@ -360,14 +369,21 @@ class Methods:
             await call.progress(decided=decided, total=total)
 
         proposed = await asyncio.to_thread(load)
-        return await on.replays.replay(proposed, on.book.current, period, tell)
+        report = await on.replays.replay(proposed, on.book.current, period, tell)
+        if params.policies is not None:
+            return {**report, "id": None}
+        kept = await PolicyStore(on.database).keep_replay(digest_of_texts(proposed.sources), summary_of(report))
+        return {**report, "id": kept}
 
     async def reload(self, call: Call) -> JsonObject:
         """Put what is on disk in force; what is not sound leaves everything as it was."""
         validate(Nothing, call.params, "reload")
         self._require_operator(call)
         found = await asyncio.to_thread(self._on.project.reload, self._on.catalog, self._on.book)
-        return {"policy_set": found.digest, "warnings": list(found.warnings)}
+        warnings: list[JsonValue] = [*found.warnings]
+        if found.pinned and read_layers_or_trouble(self._on.project())[0] != digest_of_texts(found.sources):
+            warnings.append("the policies on disk are not in force: only `interlock policy apply` puts them there")
+        return {"policy_set": found.digest, "pinned": found.pinned, "warnings": warnings}
 
     async def check(self, call: Call) -> JsonObject:
         """Look for what is wrong with this installation."""
