@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,6 +97,8 @@ class Settings:
     runtime_folder: Path | None = None
     language: str = "en"
     no_color: bool = False
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Those of `VARIABLES` that are set, for `config explain`; an address among them may hold a password."""
     completing: bool = False
     """Whether the shell asks what could be typed next."""
     resident_environment: tuple[tuple[str, str], ...] = ()
@@ -120,6 +122,7 @@ class Settings:
             runtime_folder=folder("INTERLOCK_RUNTIME_FOLDER"),
             language=_language(environment),
             no_color=bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb",
+            given={each.name: environment[each.name] for each in VARIABLES if environment.get(each.name)},
             completing="_INTERLOCK_COMPLETE" in environment,
             resident_environment=_for_resident(environment),
         )

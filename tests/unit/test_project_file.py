@@ -10,7 +10,8 @@ import pytest
 
 from interlock.core.errors import Invalid, NotFound
 from interlock.core.project import Project
-from interlock.engine.project_file import load_project, parse_project, project_json_schema
+from interlock.engine.documented_schema import project_json_schema
+from interlock.engine.project_file import load_project, parse_project
 
 FILE = Path("/srv/shop/interlock.yaml")
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from interlock.interfaces.reference import pages
+from interlock.interfaces.reference import SCHEMA_FOLDER, pages, schemas
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
-PAGES = pages()
+PAGES = pages() | schemas()
 
 
 def test_the_same_code_gives_the_same_pages() -> None:
-    assert pages() == PAGES
+    assert pages() | schemas() == PAGES
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -24,7 +24,9 @@ def test_the_committed_page_is_current(name: str) -> None:
 
 
 def test_no_page_is_left_over() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == PAGES.keys()
+    found = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file()}
+    assert found == PAGES.keys()
+    assert any(name.startswith(SCHEMA_FOLDER) for name in found)
 
 
 def test_every_verb_and_exit_code_is_in_it() -> None:

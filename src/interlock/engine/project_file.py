@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from interlock.core.environment import ENVIRONMENT
 from interlock.core.errors import Invalid, NotFound
-from interlock.core.model import JsonObject
 from interlock.core.project import Project
 from interlock.core.role import BUILT_IN_ROLES
 from interlock.engine.trusted_file import read_trusted
@@ -80,6 +79,15 @@ def read_project(path: Path, environment: str | None = None) -> ReadProject:
     document = _with_overlay(base, file, read_overlay(overlay, file), overlay)
     document.data["environment"] = chosen
     return _made(document, file, overlay, "key" if environment is None else "asked")
+
+
+def read_base(path: Path) -> ReadProject:
+    """The file without any overlay, whatever its key says. Raises as `load_project`."""
+    file = (path / FILE_NAME if path.is_dir() else path).absolute()
+    base = read_document(read_trusted(file, BYTES_MAX), str(file), _CODE)
+    return _made(
+        replace(base, data={key: base.data[key] for key in base.data if key != "environment"}), file, None, None
+    )
 
 
 def overlay_file(file: Path, environment: str) -> Path:
@@ -150,15 +158,6 @@ def _made(
     if faults.found:
         raise invalid(str(file), faults.found, _CODE)
     return ReadProject(_settled(project, file.parent), document, file, overlay, chosen_by)
-
-
-def project_json_schema() -> JsonObject:
-    """The JSON Schema of interlock.yaml, for editors."""
-    schema: JsonObject = Project.model_json_schema(by_alias=True)
-    properties = schema["properties"]
-    if isinstance(properties, dict):
-        properties.pop("folder", None)
-    return schema
 
 
 def _check_sense(faults: Faults, project: Project, broken: frozenset[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ from interlock.core.errors import ERRORS
 from interlock.core.project import Preset
 from interlock.core.run import RunState
 from interlock.engine.catalog import find_action_classes, find_view_classes
-from interlock.engine.project_file import project_json_schema
+from interlock.engine.documented_schema import project_json_schema
 from interlock.engine.views import describe_action
 from interlock.interfaces.cli.app import MODULES, build
 from interlock.interfaces.cli.record import Record
@@ -28,16 +27,18 @@ from interlock.interfaces.http.app import described
 from interlock.interfaces.mcp.tools import AGENT_TOOLS
 from interlock.interfaces.mcp.view_tools import PREFIX
 from interlock.interfaces.messages import set_language
+from interlock.interfaces.schemas import SCHEMAS, schema_text
 from interlock.settings import AGENT_MARKS, VARIABLES
 
 FOLDER = Path("docs/reference")
 HELP_COLUMNS = 96
+SCHEMA_FOLDER = "schemas"
 
 
 def write_reference(folder: Path) -> None:
     """Write every page; the same code always gives the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in pages().items():
+    (folder / SCHEMA_FOLDER).mkdir(parents=True, exist_ok=True)
+    for name, text in {**pages(), **schemas()}.items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
@@ -58,6 +59,11 @@ def pages() -> dict[str, str]:
     }
     index = [f"- [{text.partition(chr(10))[0].removeprefix('# ')}]({name})" for name, text in made.items()]
     return {"README.md": _page("Reference", index), **made}
+
+
+def schemas() -> dict[str, str]:
+    """File name -> JSON Schema."""
+    return {f"{SCHEMA_FOLDER}/{name}.schema.json": schema_text(make()) for name, make in SCHEMAS.items()}
 
 
 def _page(title: str, lines: Iterable[str]) -> str:
@@ -153,8 +159,8 @@ def _configuration() -> str:
     for name, inner in sorted(schema.record("$defs").data.items()):
         record = Record(inner)
         lines += [f"## {name}", "", record.text("description").replace("\n", " "), "", *_keys(record)]
-    text = json.dumps(project_json_schema(), indent=2, sort_keys=True, ensure_ascii=False)
-    lines += ["## JSON Schema, for editors", "", "```json", text, "```"]
+    links = (f"[{name}](schemas/{name}.schema.json)" for name in SCHEMAS)
+    lines += ["## JSON Schemas, for editors", "", ", ".join(links), "", "`interlock config schema NAME` prints one."]
     return _page("Configuration", lines)
 
 

@@ -29,6 +29,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_audit": ("audit", "backup", "restore"),
     "verbs_mcp": ("mcp", "connect"),
     "verbs_tokens": ("tokens", "actors"),
+    "verbs_config": ("config",),
     "verbs_setup": ("init", "serve", "stop", "check", "demo"),
 }
 """Module -> the first words of its verbs."""
@@ -41,6 +42,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "serve",
         "stop",
         "check",
+        "config",
         "policy",
         "schedules",
         "audit",
@@ -58,7 +60,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 
 _FORMATS = ("json", "yaml", "table")
 _SHARED = frozenset({"-o", "--output", "--project", "--as"})
-_GROUPS_OF_VERBS = frozenset({"audit", "policy", "schedules", "tokens"})
+_GROUPS_OF_VERBS = frozenset({"audit", "config", "policy", "schedules", "tokens"})
 
 
 class Verbs(TyperGroup):

@@ -7,6 +7,9 @@ import re
 
 from interlock.interfaces.cli.detect import Found
 
+SCHEMA_FILE = "interlock.schema.json"
+"""Written beside interlock.yaml, so that editors know its keys; `interlock config schema` gives it anew."""
+
 _PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./@:*-]*")
 _WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n"})
 
@@ -22,6 +25,7 @@ Exit code 4 means denied: do not retry and do not look for another way. Tell the
 def project_text(name: str, user: str, preset: str, folder: str, found: Found) -> str:
     """The file. `user` is the account of the person who sets it up; `folder` may be read through the door."""
     parts = [
+        f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# Interlock: who may do what, what is protected, when changes may happen.",
         "# After a change: interlock check, then interlock policy reload.",
         "version: 1",

@@ -188,6 +188,8 @@ def _address(listen: str | None) -> str | None:
 def _write_project(folder: Path, text: str, preset: Preset) -> None:
     """interlock.yaml, the rules, and a line for git; what is there already is left alone."""
     from interlock.engine.policy.load import write_preset
+    from interlock.interfaces.cli.project_text import SCHEMA_FILE
+    from interlock.interfaces.schemas import schema_named, schema_text
 
     try:
         policies = folder / "policies"
@@ -199,6 +201,9 @@ def _write_project(folder: Path, text: str, preset: Preset) -> None:
             ignore.write_text("\n".join([*lines, GIT_IGNORES]) + "\n", encoding="utf-8")
         with (folder / PROJECT_FILE_NAME).open("x", encoding="utf-8") as file:
             file.write(text)
+        schema = folder / SCHEMA_FILE
+        if not schema.exists():
+            schema.write_text(schema_text(schema_named("project")), encoding="utf-8")
     except OSError as error:
         msg = f"{folder} cannot be written to: {error.strerror or error}"
         raise Permanent(msg, code="folder.unusable", fix="name another folder with --project") from error
