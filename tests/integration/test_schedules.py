@@ -495,3 +495,17 @@ async def test_a_schedule_without_a_declared_service_is_refused_with_its_line(st
         with pytest.raises(Invalid) as caught:
             stage.declare(hourly=wrong)
         assert caught.value.details["line"], caught.value.message
+
+
+async def test_what_was_ordered_with_a_token_is_denied_once_that_is_no_more(stage: Stage) -> None:
+    stage.clock.moment = datetime.now(UTC)
+    bearer = ALICE.model_copy(update={"via": "aaaaaaaaaaaa"})
+    at = (stage.clock.moment + timedelta(hours=2)).isoformat()
+    args = {"name": "later", "action": "test.steps", "at": at, "args": {"journal": str(stage.engine.journal)}}
+    run = await stage.engine.door.submit(bearer, Ask(action="schedule.once", args=args, confirmed=True))
+    assert isinstance(run, Run)
+    await stage.engine.rest(run.number)
+    await stage.look(hours=2, seconds=1)
+    assert [state for _, state, _ in await stage.instants("later")] == ["denied"]
+    assert stage.troubles() == ["schedule.token"]
+    assert await stage.runs() == []

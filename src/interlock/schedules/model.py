@@ -161,6 +161,9 @@ def as_of_now(project: Project, asker: Actor) -> Actor:
     if asker.kind == "person" and project.people:
         person = project.people.get(asker.name)
         held = person.roles if person is not None else ()
+    elif asker.kind == "agent" and project.agents:
+        agent = project.agents.get(asker.name)
+        held = agent.roles if agent is not None else ()
     elif asker.kind == "service":
         held = owner_of(project, asker.name, asker.name).roles
     else:

@@ -267,6 +267,10 @@ class Scheduler:
             await self._store.change(name, [change])
 
     async def _ask(self, each: Waiting) -> Run:
+        via = each.actor.via
+        if via is not None and not await self._store.is_token_good(via, self._clock.now()):
+            msg = f"the token {via}, with which this was ordered, is revoked or has expired"
+            raise Denied(msg, code="schedule.token", fix="order it again")
         run = await self._door.submit(as_of_now(self._project(), each.actor), each.ask)
         if not isinstance(run, Run):
             msg = "a confirmed ask came back as a proposal"

@@ -220,6 +220,14 @@ class ScheduleStore:
             {"name": name, "instant": instant, "retry_at": retry_at, "reason": reason},
         )
 
+    async def is_token_good(self, identity: str, now: datetime) -> bool:
+        """Whether the token that somebody ordered a one-off with would still let him in."""
+        rows = await self._rows(
+            "select 1 from token where id = %(id)s and revoked_at is null and expires_at > %(now)s",
+            {"id": identity, "now": now},
+        )
+        return bool(rows)
+
     async def history(self, name: str, limit: int) -> list[dict[str, Any]]:
         """The newest instants of a schedule, with the state of their Runs."""
         return await self._rows(
