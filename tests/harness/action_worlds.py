@@ -23,7 +23,6 @@ from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
 from interlock.core.token import ENTROPY_BYTES, make_token
 
-
 UNREFERRED = {"objects", "logs"}
 """Folders of git that keep what no branch leads to any more."""
 
