@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import ssl
 import subprocess
 import tarfile
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import yaml
 
 from harness.http_front import PREFIX, PROJECT, HttpFront, http_front
 from harness.resident import write_project
@@ -305,6 +307,23 @@ def test_tls_is_spoken_where_there_is_a_certificate(strict: tuple[HttpFront, ssl
     assert answer.headers["strict-transport-security"]
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://localhost:{front.port}/livez", timeout=20)
+
+
+def test_a_certificate_that_is_broken_changes_nothing_and_never_means_plain_text(
+    strict: tuple[HttpFront, ssl.SSLContext],
+) -> None:
+    front, context = strict
+    text = (front.resident.folder / "project" / "interlock.yaml").read_text(encoding="utf-8")
+    key = Path(yaml.safe_load(text)["http"]["tls"]["key"])
+    sound = key.read_bytes()
+    key.write_bytes(b"nonsense")
+    front.resident.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    front.resident.until(lambda: "serve.not_reloaded" in front.resident.log)
+    key.write_bytes(sound)
+    assert httpx.get(f"https://localhost:{front.port}/livez", verify=context, timeout=20).status_code == 200
+    front.resident.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    front.resident.until(lambda: "serve.reloaded" in front.resident.log)
+    assert httpx.get(f"https://localhost:{front.port}/livez", verify=context, timeout=20).status_code == 200
 
 
 def test_rates_are_of_a_token_and_say_when_to_come_again(strict: tuple[HttpFront, ssl.SSLContext]) -> None:

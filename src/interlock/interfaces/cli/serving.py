@@ -170,11 +170,11 @@ async def _reload_when_told(installation: Installation, front: Front | None, aga
         again.clear()
         try:
             await asyncio.to_thread(installation.project.reload, installation.catalog, installation.book)
+            if front is not None:
+                front.reload(installation.project().http)
             log.info("serve.reloaded")
         except InterlockError as error:
             log.error("serve.not_reloaded", reason=error.message, fix=error.fix)  # noqa: TRY400 - foreseen
-        if front is not None:
-            front.reload(installation.project().http)
 
 
 def has_terminal() -> bool:

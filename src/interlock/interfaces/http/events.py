@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from interlock.core.errors import InterlockError, Invalid, Transient
 from interlock.core.run import RunState
+from interlock.engine.signals import set_within
 from interlock.interfaces.http.asking import Asker, Asking
 from interlock.interfaces.http.problems import at, problem_of
 from interlock.interfaces.http.routing import JsonRoute
@@ -182,7 +183,7 @@ async def _looked(asking: Asking, number: int, seen: Seen, places: Places) -> Ma
             leaving.cancel()
             await asyncio.gather(look, leaving, return_exceptions=True)
         away += _AGAIN_SECONDS
-        await asyncio.wait({asyncio.ensure_future(places.leaving.wait())}, timeout=_AGAIN_SECONDS)
+        await set_within(places.leaving, _AGAIN_SECONDS)
 
 
 def _told(news: Mapping[str, Any], number: int, seen: Seen) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,7 @@ import structlog
 from interlock.core.errors import Conflict, Invalid, Permanent
 from interlock.core.http import Http
 from interlock.engine.cancellation import cancel_all
+from interlock.engine.signals import set_within
 from interlock.interfaces.http.options import LISTEN_DEFAULT, READY, FrontOptions, is_loopback, split_address
 from interlock.settings import Locations
 
@@ -73,7 +75,7 @@ class Front:
         self._file = locations.runtime_folder / "front.json"
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -87,7 +89,9 @@ class Front:
         return process.pid if process is not None and process.returncode is None else None
 
     async def start(self) -> None:
-        """Start it, wait until it answers, and go on starting it. Raises Permanent when it does not."""
+        """Start it, wait until it answers, and go on starting it. Raises Permanent when it does not, Invalid where the
+        certificate cannot be used."""
+        _require_tls(self._listening.http)
         self._write(self._listening.http)
         ready, told = os.pipe()
         with open(ready, "rb", buffering=0) as readiness:  # noqa: ASYNC230, PTH123 - it is only waited for
@@ -117,7 +121,14 @@ class Front:
             loop.remove_reader(readiness)
 
     def reload(self, http: Http) -> None:
-        """Tell it what interlock.yaml says now. Its address stays as it was: the socket is open since the start."""
+        """Tell it what interlock.yaml says now. Its address stays as it was: the socket is open since the start.
+
+        Raises Invalid, and changes nothing, where the certificate cannot be used, or TLS would end.
+        """
+        _require_tls(http)
+        if (http.tls is None) != (self._listening.http.tls is None):
+            msg = "TLS begins and ends with a start of its own"
+            raise Invalid(msg, code="serve.tls", fix="interlock stop; then interlock serve")
         self._write(http)
         if self.pid is not None:
             # To the master alone: what a worker gets directly ends its connections.
@@ -125,7 +136,7 @@ class Front:
 
     async def stop(self) -> None:
         """End it, and wait until it is gone."""
-        self._stopping = True
+        self._stopping.set()
         if self._keeping is not None:
             await cancel_all([self._keeping])
         process = self._process
@@ -175,8 +186,20 @@ class Front:
             code = await self._process.wait()
             attempt = 1 if loop.time() - begun > STEADY_SECONDS else attempt + 1
             log.error("http.front_died", code=code, attempt=attempt)
-            await asyncio.wait([asyncio.create_task(asyncio.sleep(_again_seconds(attempt)))])
+            if await set_within(self._stopping, _again_seconds(attempt)):
+                return
             self._process = await self._spawn()
+
+
+def _require_tls(http: Http) -> None:
+    """Raises Invalid where the certificate and its key cannot be used."""
+    if http.tls is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(http.tls.certificate, http.tls.key)
+    except OSError as error:  # as which errors of the files and of what is in them come
+        msg = f"the certificate {http.tls.certificate} with its key cannot be used: {error.strerror or error}"
+        raise Invalid(msg, code="serve.tls", fix="see `http: tls:` in interlock.yaml; both files are PEM") from error
 
 
 def _again_seconds(attempt: int) -> float:
@@ -198,7 +221,7 @@ async def http_front(locations: Locations, listening: Listening) -> AsyncIterato
 
 async def _listener(locations: Locations, listen: str) -> socket.socket:
     """The open socket, once the front of a process that was killed let go of the address. Raises Conflict, Invalid."""
-    loop = asyncio.get_running_loop()
+    loop, never = asyncio.get_running_loop(), asyncio.Event()
     end = loop.time() + PREDECESSOR_SECONDS_MAX
     while True:
         try:
@@ -206,7 +229,7 @@ async def _listener(locations: Locations, listen: str) -> socket.socket:
         except Conflict:
             if loop.time() >= end or not _predecessor_lives(locations):
                 raise
-        await asyncio.wait([asyncio.create_task(asyncio.sleep(_LOOK_SECONDS))])
+        await set_within(never, _LOOK_SECONDS)  # a lock of others cannot be awaited within a bound
 
 
 def _bind(listen: str) -> socket.socket:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
+import sys
 
+from gunicorn.arbiter import Arbiter
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
@@ -35,6 +38,13 @@ class FrontWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         """Its connections are ours: the worker makes them by this name of its module."""
         gasgi.ASGIProtocol = FrontProtocol
         super().init_process()
+
+    def _get_ssl_context(self) -> ssl.SSLContext | None:
+        """Gunicorn's own goes on in plain text where a certificate cannot be read; then nothing is served here."""
+        context: ssl.SSLContext | None = super()._get_ssl_context()
+        if self.cfg.is_ssl and context is None:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        return context
 
     def handle_exit_signal(self) -> None:
         """It is being replaced."""
