@@ -18,10 +18,11 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from harness.action_worlds import WORLDS, Stage, World, new_folder, outside_servers
+from harness.action_worlds import WORLDS, Stage, World, new_folder, outside_servers, outside_web
 from harness.databases import database
 from harness.engine import ALICE, Engine, open_engine, write_project
 from harness.guarded_database import GuardedServer, Shop, shop
+from harness.web_server import web_server
 from interlock.core.action import Action, StepResult
 from interlock.core.ask import Ask
 from interlock.core.errors import Invalid, Permanent, Transient
@@ -63,6 +64,7 @@ async def engine(postgres_endpoint: Any, guarded: Shop) -> AsyncIterator[Engine]
     """One for all worlds: each of them has names of its own."""
     with (
         database(postgres_endpoint) as (_, owner, app),
+        web_server() as web,
         tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as folder,
     ):
         databases = {"shop": guarded.declaration(migrations="migrations")}
@@ -72,6 +74,7 @@ async def engine(postgres_endpoint: Any, guarded: Shop) -> AsyncIterator[Engine]
             databases=databases,
             services={"nightly": {"roles": ["operator"]}},
             mcp_servers=outside_servers(Path(folder)),
+            http_destinations=outside_web(web),
         )
         async with open_engine(app, owner, locations) as opened:
             yield opened

@@ -18,6 +18,7 @@ import psycopg
 from harness import outside_mcp
 from harness.engine import ALICE, Engine
 from harness.guarded_database import Shop
+from harness.web_server import WebServer
 from interlock.core.ask import Ask
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
@@ -303,6 +304,34 @@ async def _call_repeatable_tool(stage: Stage) -> World:
     return World({**args, "args": given}, lambda: _another_was_accepted(stage, "put"))
 
 
+def outside_web(server: WebServer) -> JsonObject:
+    """What interlock.yaml says of the HTTP service that all worlds share."""
+    methods: list[Any] = ["POST", "PUT"]
+    declared: JsonObject = {"url": server.url, "private": True, "methods": methods, "paths": ["/write/*"]}
+    return {"outside": {**declared, "repeatable_methods": ["PUT"]}}
+
+
+async def _request(stage: Stage, method: str) -> World:
+    source = stage.engine.parts.project
+
+    def declare_anew() -> None:
+        declared = source.current.http_destinations["outside"]
+        other = declared.model_copy(update={"timeout_seconds": declared.timeout_seconds + 1})
+        source.current = source.current.model_copy(update={"http_destinations": {"outside": other}})
+
+    url = f"{source.current.http_destinations['outside'].url}/write/{stage.word}"
+    to = str(stage.folder / "written")
+    return World({"url": url, "method": method, "query": {"to": to}, "body": "hi\n"}, declare_anew)
+
+
+async def _http_post(stage: Stage) -> World:
+    return await _request(stage, "POST")
+
+
+async def _http_put(stage: Stage) -> World:
+    return await _request(stage, "PUT")
+
+
 def _token_args(stage: Stage) -> JsonObject:
     made = make_token(os.urandom(ENTROPY_BYTES))
     return {"id": made.id, "name": stage.word, "actor": "service:nightly", "hash": made.sha256, "scopes": ["view:runs"]}
@@ -429,6 +458,7 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "file.write": (_write_new, _write_over),
     "git.commit": (_git_commit,),
     "git.push": (_git_push,),
+    "http.request": (_http_post, _http_put),
     "interlock.adopt": (_adopt, _adopt_again),
     "interlock.break_glass": (_break_glass,),
     "interlock.freeze": (_freeze, _freeze_again),

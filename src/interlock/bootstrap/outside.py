@@ -22,6 +22,7 @@ from interlock.adapters.secret_files import SecretFiles
 from interlock.adapters.sql_databases import PostgresDatabases
 from interlock.adapters.sql_parser import ProcessParser
 from interlock.adapters.systemd import UnitTargets
+from interlock.adapters.web import OutsideWeb
 from interlock.bootstrap.foundation import Base
 from interlock.bootstrap.project import ProjectSource
 from interlock.commands.actions import CommandExec
@@ -34,6 +35,7 @@ from interlock.core.outside import Outside
 from interlock.core.ports import ProgramContext
 from interlock.core.policy_set import POLICY_SETS
 from interlock.core.schedule import SCHEDULES
+from interlock.core.web import WEB
 from interlock.engine.catalog import Catalog
 from interlock.engine.policy.facts import OwnParts
 from interlock.engine.policy.target_classes import CLASSES
@@ -60,6 +62,7 @@ def outside_systems(base: Base) -> Outside:
             SQL_PARSER: ProcessParser(),
             GIT: Git(lambda: base.project().contexts.get("git", ProgramContext()).environment),
             POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
+            WEB: OutsideWeb(SecretFiles(base.locations.state_folder / "credentials")),
             SCHEDULES: StoredSchedules(ScheduleStore(base.database), base.project, base.clock),
         }
     )

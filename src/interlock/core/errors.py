@@ -79,7 +79,8 @@ class Stale(InterlockError):
 class Transient(InterlockError):
     """It may work later: the same ask may be repeated.
 
-    `effect_sent` is False only where it is proven that nothing left this process.
+    `effect_sent` is False only where it is proven that nothing left this process, or that the other side did nothing.
+    `retry_after_seconds` is how long whoever refused wants to be left alone.
     """
 
     kind = "transient"
@@ -92,9 +93,11 @@ class Transient(InterlockError):
         fix: str | None = None,
         details: dict[str, object] | None = None,
         effect_sent: bool = True,
+        retry_after_seconds: float = 0.0,
     ) -> None:
         super().__init__(message, code=code, fix=fix, details=details)
         self.effect_sent = effect_sent
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Permanent(InterlockError):

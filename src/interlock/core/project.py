@@ -14,6 +14,7 @@ from interlock.core.model import Frozen
 from interlock.core.ports import ProgramContext
 from interlock.core.role import Role
 from interlock.core.schedule import Schedule, ScheduleName
+from interlock.core.web import DestinationName, HttpDestination
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Preset = Literal["observe", "small-team", "strict"]
@@ -161,6 +162,8 @@ class Project(Frozen):
     """Files or folders of YAML that describe programs of this project's own."""
     mcp_servers: dict[ServerName, McpServer] = {}
     """MCP servers of others, whose tools may be called through the door once a person accepted them."""
+    http_destinations: dict[DestinationName, HttpDestination] = {}
+    """HTTP services of others: what `http.request` may reach, by which methods and paths."""
     databases: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")], DatabaseDeclaration] = {}
     """Databases that are guarded: what `sql.read`, `sql.write` and `sql.migrate` may reach, and as whom."""
     policies: tuple[str, ...] = ("policies",)

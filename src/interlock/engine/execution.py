@@ -283,7 +283,7 @@ class Execution:
             if not isinstance(end, Transient):
                 return end
             spent = self._services.clock.monotonic() - begun
-            pause = self._services.wait_seconds(attempt)
+            pause = max(self._services.wait_seconds(attempt), end.retry_after_seconds)
             reason, touched = plain(end.message), end.effect_sent and step.changes
             self._trail.add(
                 EvidenceKind.NOTED, {"note": "not_started", "step": index, "reason": reason, "code": end.code}

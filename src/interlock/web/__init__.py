@@ -1,0 +1,1 @@
+"""`http.request`: HTTP services of others, called as interlock.yaml declares them."""
