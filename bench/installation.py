@@ -90,11 +90,14 @@ class Look(NoOperation):
 
 @asynccontextmanager
 async def bench_installation(
-    database: BenchDatabase, folder: Path, *, fast_path: bool, work: bool = True
+    database: BenchDatabase, folder: Path, *, fast_path: bool, work: bool = True, further_project: str = ""
 ) -> AsyncIterator[Installation]:
-    """Open the product on a database. `work` False: Runs are recorded, and nobody performs them."""
+    """Open the product on a database. `work` False: Runs are recorded, and nobody performs them.
+
+    `further_project` stands at the end of interlock.yaml.
+    """
     configure_logging(Redactor())
-    _write_project(folder)
+    _write_project(folder, further_project)
     locations = Locations(folder / "interlock.yaml", folder / "state", folder / "run")
     async with open_installation(
         locations, database.app, database.owner, work=work, further_actions=(NoOperation, Look)
@@ -121,11 +124,11 @@ async def ask_and_wait(installation: Installation, actor: Actor, target: str) ->
     assert ended.state == "succeeded", ended.state_reason
 
 
-def _write_project(folder: Path) -> None:
+def _write_project(folder: Path, further: str) -> None:
     """A small team's policies, and as many of a kind that a team adds as make 200."""
     policies = folder / "policies"
     policies.mkdir(mode=0o755, parents=True, exist_ok=True)
-    (folder / "interlock.yaml").write_text(_PROJECT, encoding="utf-8")
+    (folder / "interlock.yaml").write_text(_PROJECT + further, encoding="utf-8")
     preset = built_in_text("presets/small-team.cedar")
     (policies / "small-team.cedar").write_text(preset, encoding="utf-8")
     there = sum(text.count("\n@id(") + text.startswith("@id(") for text in (preset, built_in_text("invariants.cedar")))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,19 +14,15 @@ import psycopg
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
-from bench.installation import SERVICE, NoOperation
+from bench.installation import AGENT, ask_and_wait, bench_installation
 from bench.measure import Result, Rounds, figure
 from bench.report import run
 from bench.server import BenchDatabase, bench_server
-from interlock.bootstrap import Installation, open_installation
+from interlock.bootstrap import Installation
 from interlock.core.ask import Ask
 from interlock.core.model import JsonObject
 from interlock.core.run import Run
-from interlock.engine.logging import configure_logging
 from interlock.engine.loop import run_loop
-from interlock.engine.policy.load import built_in_text
-from interlock.lib.redact import Redactor
-from interlock.settings import Locations
 
 OVERHEAD_MAX = 1.5
 COUNT = 30
@@ -41,12 +37,12 @@ analyze orders;
 
 
 def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every measure
-    """p50 of a query by itself, of the same through the door, and of a Run that does nothing, in one process."""
+    """p50 of a query by itself, of the same through the door, and of an agent's look at nothing, in one process."""
     with bench_server() as server:
         records, guarded = server.database(), server.database()
         _fill(guarded)
         seen = run_loop(_turns(server.folder, records, guarded, 6 if quick else 24))
-    overhead = tuple((each["sql_read"] - each["bare_query"]) / each["door_fast"] for each in seen)
+    overhead = tuple((each["sql_read"] - each["bare_query"]) / each["door_agent"] for each in seen)
     medians = {name: statistics.median(each[name] for each in seen) for name in seen[0]}
     claim = "(sql.read - bare query) / door that does nothing, p50"
     return [
@@ -56,7 +52,8 @@ def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every m
 
 
 async def _turns(folder: Path, records: BenchDatabase, guarded: BenchDatabase, rounds: int) -> Rounds:
-    async with _installation(folder / "sql", records, guarded) as installation:
+    further = _declared(guarded)
+    async with bench_installation(records, folder / "sql", fast_path=True, further_project=further) as installation:
         with psycopg.connect(guarded.app, autocommit=True, cursor_factory=psycopg.RawCursor) as connection:
 
             async def bare(number: int) -> None:
@@ -67,9 +64,10 @@ async def _turns(folder: Path, records: BenchDatabase, guarded: BenchDatabase, r
                 await _ask(installation, Ask(action="sql.read", args=args))
 
             async def nothing(number: int) -> None:
-                await _ask(installation, Ask(action=NoOperation.name, args={"target": f"t{number}"}, confirmed=True))
+                await ask_and_wait(installation, AGENT, f"t{number}-{next(fresh)}")  # its key: each is a Run of its own
 
-            turns = {"bare_query": bare, "sql_read": read, "door_fast": nothing}
+            fresh = count()
+            turns = {"bare_query": bare, "sql_read": read, "door_agent": nothing}
             for work in turns.values():
                 for _ in range(WARM_UP_TURNS):
                     await _p50_ms(work)
@@ -86,30 +84,17 @@ async def _p50_ms(work: Callable[[int], Awaitable[None]]) -> float:
 
 
 async def _ask(installation: Installation, ask: Ask) -> None:
-    run = await installation.door.submit(SERVICE, ask)
+    run = await installation.door.submit(AGENT, ask)
     assert isinstance(run, Run)
     ended = await installation.door.wait(run.number, 60)
     assert ended.state == "succeeded", ended.state_reason
 
 
-@asynccontextmanager
-async def _installation(folder: Path, records: BenchDatabase, guarded: BenchDatabase) -> AsyncIterator[Installation]:
-    configure_logging(Redactor())
-    (folder / "policies").mkdir(parents=True)
-    preset = built_in_text("presets/small-team.cedar")
-    (folder / "policies" / "small-team.cedar").write_text(preset, encoding="utf-8")
+def _declared(guarded: BenchDatabase) -> str:
+    """The part of interlock.yaml that declares the database."""
     place = conninfo_to_dict(guarded.app)
     url = f"postgresql:///{place['dbname']}?host={quote(str(place['host']), safe='/')}&port={place['port']}"
-    project = {
-        "version": 1,
-        "name": "bench",
-        "services": {SERVICE.name: {"roles": [*SERVICE.roles]}},
-        "databases": {"shop": {"url": url, "read_user": place["user"]}},
-    }
-    (folder / "interlock.yaml").write_text(yaml.safe_dump(project), encoding="utf-8")
-    locations = Locations(folder / "interlock.yaml", folder / "state", folder / "run")
-    async with open_installation(locations, records.app, records.owner, further_actions=(NoOperation,)) as installation:
-        yield installation
+    return yaml.safe_dump({"databases": {"shop": {"url": url, "read_user": place["user"]}}})
 
 
 def _fill(guarded: BenchDatabase) -> None:

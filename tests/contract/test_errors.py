@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "interlock"
 REFERENCE = ROOT / "docs" / "reference" / "errors.md"
 KINDS = {cls.__name__ for cls in ERRORS.values()}
 CALLER_CAN_ACT = {"Invalid", "Denied", "Conflict", "Stale"}
-ROOMS = ("engine", "commands", "files", "control")
+ROOMS = ("engine", "commands", "files", "databases", "control")
 
 # Codes of errors that speak of Interlock's own doing or of an archive's bytes, where nobody who asked can do anything.
 WITHOUT_FIX = {

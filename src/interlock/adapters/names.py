@@ -58,7 +58,7 @@ class NamedTargets:
 
     kinds: tuple[str, ...] = (
         *("host", "package", "user", "group", "firewall", "interface", "service", "database", "setting", "port"),
-        *("domain", "zone", "release", "lane", "policy", "program", "project", "agent", "schedule"),
+        *("domain", "zone", "table", "release", "lane", "policy", "program", "project", "agent", "schedule"),
     )
 
     def __init__(self, *, host_names: Iterable[str] = ()) -> None:

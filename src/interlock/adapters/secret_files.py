@@ -35,12 +35,14 @@ class SecretFiles:
         except OSError as error:
             msg = f"the secret {reference} cannot be opened: {error.strerror}"
             raise Denied(msg, code="secret.unreadable", fix=f"let {path} be a plain file of this account") from None
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(file.fileno())
+        try:
+            found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_mode & _OTHERS or found.st_uid not in (0, os.geteuid()):
                 msg = f"the secret {reference} is not a file that only its owner (root or this account) may read"
                 raise Denied(msg, code="secret.exposed", fix=f"chmod 600 {path}, and chown it")
-            body = file.read(SECRET_BYTES_MAX + 1)
+            body = os.read(descriptor, SECRET_BYTES_MAX + 1)
+        finally:
+            os.close(descriptor)
         return _text(body, reference)
 
 

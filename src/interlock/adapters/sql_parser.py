@@ -138,16 +138,23 @@ class ProcessParser:
             while True:
                 self._idle.get_nowait().close()
 
+    def _living(self) -> ParserProcess | None:
+        """One that is idle and was not killed meanwhile."""
+        while not self._idle.empty():
+            with contextlib.suppress(queue.Empty):
+                process = self._idle.get_nowait()
+                if process.alive:
+                    return process
+                process.close()
+        return None
+
     @contextlib.contextmanager
     def _process(self) -> Iterator[ParserProcess]:
         if not self._places.acquire(timeout=WAIT_SECONDS):
             msg = "every parser is busy"
             raise Transient(msg, code="sql.parser_busy", fix="ask again", effect_sent=False)
         try:
-            try:
-                process = self._idle.get_nowait()
-            except queue.Empty:
-                process = _started()
+            process = self._living() or _started()
             yield process
             if process.alive:
                 self._idle.put(process)

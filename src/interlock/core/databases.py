@@ -32,7 +32,7 @@ class StatementShape(Frozen):
     text: str
     kind: StatementKind
     root: str
-    nodes: tuple[str, ...]
+    nodes: tuple[str, ...] = ()
     relations: tuple[Name, ...] = ()
     functions: tuple[Name, ...] = ()
     operators: tuple[Name, ...] = ()

@@ -92,7 +92,8 @@ class SqlRead(Action):
         names = databases.look_up(args.database, shape, writing=False)
         require_names(shape, names, declaration)
         return {
-            "shape": shape.model_dump(mode="json", exclude_defaults=True),
+            # What it is made of was judged; from here on its text and its names count.
+            "shape": shape.model_dump(mode="json", exclude_defaults=True, exclude={"nodes"}),
             "names": names.model_dump(mode="json", exclude_defaults=True),
             "discloses": disclosed(names.relations, declaration),
             "timeout_seconds": declaration.statement_timeout_seconds,
