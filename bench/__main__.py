@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import audit, command_line, decisions, drain, http, latency, mcp, sql
+from bench import audit, command_line, decisions, drain, http, latency, mcp, replay, sql
 from bench.report import run
 
 if __name__ == "__main__":
@@ -17,6 +17,7 @@ if __name__ == "__main__":
                 sql.measure,
                 drain.measure,
                 decisions.measure,
+                replay.measure,
                 audit.measure,
                 command_line.measure,
             )
