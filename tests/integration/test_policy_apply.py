@@ -235,3 +235,23 @@ async def test_kept_texts_that_somebody_changed_open_nothing(open_apart: OpenEng
             pass
     assert isinstance(caught.value, Permanent)
     assert caught.value.code == "policy.kept_changed"
+
+
+async def test_a_kept_set_that_does_not_fit_the_project_any_more_stops_the_start(open_apart: OpenEngine) -> None:
+    async with open_apart() as engine:
+        _write(engine, PERMISSIVE + NO_SLOW)
+        await _apply(engine)
+        text = engine.parts.locations.project_file.read_text(encoding="utf-8")
+        _write(engine, PERMISSIVE, "strict.cedar")
+        engine.parts.locations.project_file.write_text(text.replace("small-team", "strict"), encoding="utf-8")
+        (_policies(engine) / "test.cedar").unlink()
+        await _apply_again_as_strict(engine)
+        engine.parts.locations.project_file.write_text(text, encoding="utf-8")
+    with pytest.raises(Invalid, match=r"policies/strict\.cedar is another one"):
+        async with open_apart():
+            pass
+
+
+async def _apply_again_as_strict(engine: Engine) -> None:
+    engine.parts.project.reload(engine.parts.catalog, engine.parts.book)
+    assert (await _apply(engine)).state is RunState.SUCCEEDED
