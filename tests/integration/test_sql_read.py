@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import pytest_asyncio
 
 from harness.engine import ALICE, CLAUDE, Engine
 from harness.guarded_database import GuardedServer, Shop, databases_of, engine_for, output_of, parser_of, shop
+from interlock.adapters.secret_files import SecretFiles
+from interlock.adapters.sql_databases import PostgresDatabases
 from interlock.core.ask import Ask
+from interlock.core.databases import StatementShape
 from interlock.core.errors import Denied, Invalid, NotFound
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
@@ -394,3 +398,12 @@ async def test_the_connection_that_the_server_closed_is_replaced(engine: Engine,
     assert await rows(engine, "select 1") == [[1]]
     guarded.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'reader'")
     assert await rows(engine, "select 2") == [[2]]
+
+
+async def test_an_interlocks_own_records_are_no_guarded_database(guarded_postgres: GuardedServer) -> None:
+    own = "; ".join(f"create table {name} (a int)" for name in ("evidence", "unsealed", "checkpoint", "leaf"))
+    with shop(guarded_postgres, own) as found:
+        databases = PostgresDatabases({"own": found.declared()}.copy, SecretFiles(Path("/nonexistent")))
+        with pytest.raises(Denied, match="keeps its own records"):
+            databases.look_up("own", StatementShape(text="select 1", kind="select", root="select_stmt"), writing=False)
+        databases.close()

@@ -223,6 +223,13 @@ async def test_an_agent_is_not_shown_a_secret_table_by_writing_to_it(engine: Eng
     assert "a value that nobody may see" not in found.plan.model_dump_json()
 
 
+async def test_values_of_a_secret_table_stand_in_no_plan(engine: Engine) -> None:
+    found = await propose(engine, "update secrets set value = value || 'x'")
+    assert "1 row of public.secrets, rehearsed" in (found.plan.preview or "")
+    assert "are not shown" in (found.plan.preview or "")
+    assert "a value that nobody may see" not in found.plan.model_dump_json()
+
+
 async def test_more_rows_than_declared_need_another_person(engine: Engine, guarded: Shop) -> None:
     run = await engine.door.submit(ALICE, ask_of("update many set n = 1 where id <= 101"))
     assert isinstance(run, Run)

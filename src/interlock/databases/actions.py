@@ -197,7 +197,8 @@ class SqlWrite(Action):
             rows = databases.estimate(args.database, request.shape, args.parameters)
             found = Rehearsal(exact=False, rows=rows)
         else:
-            found = rehearsal_of(databases.rehearse(args.database, request))
+            shown = facts["discloses"] != "secret"
+            found = rehearsal_of(databases.rehearse(args.database, request), shown=shown)
         return {**facts, "rehearsal": found.model_dump_json()}
 
     def plan(self, args: WriteArgs, facts: JsonObject) -> Plan:

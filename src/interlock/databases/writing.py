@@ -31,8 +31,8 @@ class Rehearsal(Frozen):
     sample_after: tuple[tuple[str | None, ...], ...] = ()
 
 
-def rehearsal_of(outcome: WriteOutcome) -> Rehearsal:
-    """What of an outcome the plan holds."""
+def rehearsal_of(outcome: WriteOutcome, *, shown: bool) -> Rehearsal:
+    """What of an outcome the plan holds. `shown` False: digests alone, because a plan is kept as it is."""
     before, after = outcome.before, outcome.after
     if before is None or after is None:
         return Rehearsal(exact=True, rows=outcome.rows)
@@ -43,8 +43,8 @@ def rehearsal_of(outcome: WriteOutcome) -> Rehearsal:
         after=image_digest(after.columns, after.rows, outcome.unstable),
         unstable=outcome.unstable,
         columns=after.columns,
-        sample_before=_sample(before, ()),
-        sample_after=_sample(after, outcome.unstable),
+        sample_before=_sample(before, ()) if shown else (),
+        sample_after=_sample(after, outcome.unstable) if shown else (),
     )
 
 
@@ -116,7 +116,9 @@ def preview_of(shape: StatementShape, found: Rehearsal | None, table: TableFacts
         lines.append(f"{found.rows} row{'' if found.rows == 1 else 's'} of {table.relation.qualified}, rehearsed")
         for sign, rows in (("-", found.sample_before), ("+", found.sample_after)):
             lines += [f"{sign} {_line(found.columns, row)}" for row in rows]
-        if found.rows > SAMPLE_ROWS and found.columns:
+        if found.columns and found.rows and not (found.sample_before or found.sample_after):
+            lines.append("its values are not shown: a table that it reads or writes is marked secret")
+        elif found.rows > SAMPLE_ROWS and found.columns:
             lines.append(f"... and {found.rows - SAMPLE_ROWS} more")
     return redactor.redact("\n".join(lines))
 
