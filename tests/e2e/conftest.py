@@ -46,7 +46,7 @@ class Shop:
 
     def json(self, *words: str, code: int | None = 0, **environment: str) -> dict[str, Any]:
         """The envelope of a verb, which must end with the exit code `code` (None: any)."""
-        place = 2 if words[0] in {"audit", "policy"} else 1
+        place = 2 if words[0] in {"audit", "config", "policy"} else 1
         done = self.run(*words[:place], "--output", "json", *words[place:], **environment)
         assert code is None or done.returncode == code, done.stdout + done.stderr
         envelope: dict[str, Any] = json.loads(done.stdout)

@@ -139,7 +139,8 @@ def test_errors_of_a_project_name_the_line(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "interlock.yaml").write_text("version: 1\npresets: strict\npeeple: {}\n")
     with pytest.raises(InterlockError):
         load_project(tmp_path)
-    assert run(["check", "--project", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
+    assert run(["check", "--project", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
     assert "interlock.yaml:2" in told
+    assert "interlock.yaml:3" in told, "all of them, and not the first alone"
     assert "peeple" in told

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from interlock.core.errors import Invalid
+from interlock.core.errors import InterlockError, Invalid
 from interlock.core.model import JsonObject
 from interlock.lib.strict_yaml import Document, YamlFault, read_yaml
 from interlock.lib.strict_yaml import Path as YamlPath
@@ -96,8 +96,8 @@ def invalid(file: str, faults: list[JsonObject], code: str) -> Invalid:
     )
 
 
-def faults_of(error: Invalid) -> list[JsonObject]:
-    """The faults that an error of `invalid` carries."""
+def faults_of(error: InterlockError) -> list[JsonObject]:
+    """The faults that an error carries, if it is one of `invalid`."""
     found = error.details.get("faults")
     return [fault for fault in found if isinstance(fault, dict)] if isinstance(found, list) else []
 

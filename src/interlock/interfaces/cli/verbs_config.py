@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interlock.interfaces.cli.answer import Answer, json_text, write_note
+from interlock.interfaces.cli.answer import Answer, write_note
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.verb import verb
@@ -133,12 +133,12 @@ def schema(
     name: Annotated[str, typer.Argument(metavar="NAME", help=say("which; see the examples"))] = "project",
 ) -> Answer:
     """The schema itself on standard output, or in the envelope with `--output json`."""
-    from interlock.interfaces.schemas import SCHEMAS, schema_named
+    from interlock.interfaces.schemas import SCHEMAS, schema_named, schema_text
 
     found = schema_named(name)
 
     def draw(screen: Screen) -> None:
-        screen.raw(json_text(found))
+        screen.raw(schema_text(found).removesuffix("\n"))
 
     if caller.table and name == "project":
         write_note(say("there are also: {names}", names=", ".join(each for each in SCHEMAS if each != name)))

@@ -15,6 +15,7 @@ import typer
 from interlock.core.errors import Conflict, InterlockError, Invalid, Permanent
 from interlock.interfaces.cli.answer import Answer, write_note
 from interlock.interfaces.cli.caller import Caller
+from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.resident import attach
 from interlock.interfaces.cli.resident import stop as stop_resident
 from interlock.interfaces.cli.verb import verb
@@ -143,12 +144,20 @@ def stop(caller: Caller) -> Answer:
     examples=("interlock check", "interlock check --output json"),
 )
 def check(caller: Caller) -> Answer:
-    """Each finding with its fix; exit code 1 when one is an error."""
-    from interlock.engine.project_file import load_project
+    """Each finding with its fix; exit code 1 when one is an error.
 
-    load_project(caller.locations().project_file)
-    data = caller.call("check", patience=say("looking"))
-    findings = data.records("findings")
+    Where no resident process runs, the files are looked at first: it would not start on what is not sound.
+    """
+    locations = caller.locations()
+    findings: list[Record] = []
+    if attach(locations) is None:
+        from interlock.bootstrap.checking import check_files
+        from interlock.interfaces.cli.verbs_config import chosen_environment
+
+        found = check_files(locations, chosen_environment(caller, None)[0], alone=True)
+        findings = [Record(each) for each in found] if any(each["level"] == "error" for each in found) else []
+    findings = findings or caller.call("check", patience=say("looking")).records("findings")
+    data = {"findings": [dict(finding.data) for finding in findings]}
     wrong = any(finding.text("level") == "error" for finding in findings)
 
     def show(screen: Screen) -> None:
@@ -156,7 +165,7 @@ def check(caller: Caller) -> Answer:
 
         show_findings(screen, findings)
 
-    return Answer(status="failed" if wrong else "ok", data=dict(data.data), exit_code=FAILED if wrong else 0, show=show)
+    return Answer(status="failed" if wrong else "ok", data=data, exit_code=FAILED if wrong else 0, show=show)
 
 
 @verb(

@@ -14,18 +14,17 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from interlock import __version__
-from interlock.bootstrap import Installation, command_action
+from interlock.bootstrap import Installation
+from interlock.bootstrap.checking import check_installation, check_tokens
 from interlock.bootstrap.replaying import period_of
 from interlock.core.ask import Ask
-from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, NotFound
+from interlock.core.errors import Conflict, Denied, Invalid, NotFound
 from interlock.core.model import JsonObject
-from interlock.core.project import Project
 from interlock.core.run import Run, RunState
 from interlock.engine.audit.export import export_log, export_run
 from interlock.engine.audit.receipt import make_receipt
 from interlock.engine.audit.verify import read_witness, verify
 from interlock.engine.backup import write_backup
-from interlock.engine.inspection import finding, inspect_policies, inspect_project, inspect_state
 from interlock.engine.planner import validate
 from interlock.engine.policy.applied import digest_of_texts, read_layers_or_trouble
 from interlock.engine.policy.codes import CODES
@@ -388,35 +387,8 @@ class Methods:
     async def check(self, call: Call) -> JsonObject:
         """Look for what is wrong with this installation."""
         validate(Nothing, call.params, "check")
-        return {"findings": list(await asyncio.to_thread(self._inspect))}
-
-    def _inspect(self) -> list[JsonObject]:
-        on = self._on
-        try:
-            project = on.project.read()
-            policies: PolicySet | InterlockError = on.loader.load(project)
-        except InterlockError as error:
-            project, policies = on.project(), error
-        found = [
-            *inspect_project(project),
-            *inspect_policies(policies, on.book.current),
-            *self._inspect_programs(project),
-            *inspect_state(on.locations.state_folder),
-            *(each for inspect in on.inspections for each in inspect(project)),
-        ]
-        if not on.address.separated:
-            message = "the database has one role for everything: triggers alone keep the evidence append-only"
-            fix = "set INTERLOCK_DATABASE_OWNER_URL to a role that owns the schema"
-            found.append(finding("warning", "database", message, fix))
-        return found
-
-    def _inspect_programs(self, project: Project) -> list[JsonObject]:
-        """Whether what the project says about programs of its own can be loaded, with all its examples."""
-        try:
-            library = command_action(self._on.catalog).load(project)
-        except InterlockError as error:
-            return [finding("error", "programs", error.message, error.fix)]
-        return [finding("ok", "programs", f"{len(library.programs)} programs are described soundly")]
+        found = await asyncio.to_thread(check_installation, self._on)
+        return {"findings": [*found, *await check_tokens(self._on)]}
 
     async def audit_verify(self, call: Call) -> JsonObject:
         """Recompute every chain and the tree."""
