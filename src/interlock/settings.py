@@ -48,6 +48,11 @@ VARIABLES = (
     Variable("INTERLOCK_STATE_FOLDER", "Where data and keys lie; otherwise `.interlock` beside interlock.yaml."),
     Variable("INTERLOCK_RUNTIME_FOLDER", "Where sockets lie; a short path. Clients need the same value as `serve`."),
     Variable("INTERLOCK_LANG", "The language of prose: en, zh-CN or zh-TW. Otherwise LC_ALL, LC_MESSAGES or LANG."),
+    Variable(
+        "INTERLOCK_TRACEPARENT",
+        "The trace that asks belong to (W3C Trace Context), as in 00-TRACE-SPAN-01. Otherwise TRACEPARENT.",
+    ),
+    Variable("TRACEPARENT", "The same, as many CI systems set it."),
     Variable("NO_COLOR", "When set to anything, no colours (no-color.org)."),
 )
 
@@ -96,6 +101,7 @@ class Settings:
     state_folder: Path | None = None
     runtime_folder: Path | None = None
     language: str = "en"
+    traceparent: str | None = None
     no_color: bool = False
     given: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Those of `VARIABLES` that are set, for `config explain`; an address among them may hold a password."""
@@ -121,6 +127,7 @@ class Settings:
             state_folder=folder("INTERLOCK_STATE_FOLDER"),
             runtime_folder=folder("INTERLOCK_RUNTIME_FOLDER"),
             language=_language(environment),
+            traceparent=environment.get("INTERLOCK_TRACEPARENT") or environment.get("TRACEPARENT") or None,
             no_color=bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb",
             given={each.name: environment[each.name] for each in VARIABLES if environment.get(each.name)},
             completing="_INTERLOCK_COMPLETE" in environment,

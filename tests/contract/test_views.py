@@ -51,6 +51,8 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "actors": ({},),
     "evidence": ({"run": 1}, {"run": 2}, {"run": 3}),
     "freezes": ({},),
+    "health": ({},),
+    "metrics": ({},),
     "pending": ({},),
     "outside_tools": ({},),
     "people": ({},),

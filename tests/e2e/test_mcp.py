@@ -13,13 +13,13 @@ from typing import Any
 import httpx2
 import jsonschema
 import pytest
-from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from harness.http_front import ME, HttpFront, http_front
 from harness.mcp_agents import Agent, HttpAgent, McpFailure, StdioAgent
 from interlock.interfaces.errors import ERROR_CODES
 from interlock.interfaces.mcp.tools import AGENT_TOOLS
+from mcp import Client, StdioServerParameters
 
 NEVER = ("approve", "deny", "decide", "confirm", "resolve", "break", "glass", "cancel", "undo")
 

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from mcp import Client
 from mcp.types import CallToolResult, Tool
 
 from interlock.adapters.mcp_transport import address_transport, program_transport
@@ -21,6 +20,7 @@ from interlock.core.mcp_server import (
     ToolAnswer,
     ToolDescription,
 )
+from mcp import Client
 
 log = structlog.get_logger()
 

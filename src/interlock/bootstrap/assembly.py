@@ -21,6 +21,7 @@ from interlock.bootstrap.installation import Installation
 from interlock.bootstrap.outside import outside_systems, own_parts, path_classes, resolvers
 from interlock.bootstrap.project import ProjectSource, command_action
 from interlock.bootstrap.replaying import Replays
+from interlock.bootstrap.telemetry import open_telemetry
 from interlock.core.action import Action, Ports
 from interlock.core.errors import Permanent
 from interlock.core.model import JsonObject
@@ -49,6 +50,7 @@ from interlock.engine.tokens import TokenDesk
 from interlock.engine.view_store import ViewStore
 from interlock.engine.views import ENGINE_VIEWS, Desk, ViewDesk
 from interlock.lib.backoff import wait_seconds
+from interlock.lib.clock import SystemClock
 from interlock.settings import Locations
 
 log = structlog.get_logger()
@@ -82,7 +84,9 @@ async def open_installation(
         threads = ThreadPoolExecutor(project().limits.runs_at_once_max + THREADS_SPARE, thread_name_prefix=THREADS_NAME)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         catalog = Catalog((*find_action_classes(), *further_actions))
-        base = await open_base(locations, project, database)
+        telemetry = open_telemetry(project(), catalog, SystemClock())
+        stack.callback(telemetry.tracer.close)
+        base = await open_base(locations, project, database, telemetry)
         outside = outside_systems(base)
         stack.callback(outside.close)
         installation = _assemble(base, address, embedded, threads, catalog, outside)
@@ -111,11 +115,38 @@ def _loader(base: Base, catalog: Catalog) -> PolicyLoader:
     )
 
 
+def _door(base: Base, planner: Planner, judge: Judge) -> Door:
+    return Door(
+        base.store,
+        planner,
+        judge,
+        base.signals,
+        base.clock,
+        lambda: base.project().limits,
+        in_force=lambda: base.project.in_force,
+        telemetry=base.telemetry,
+    )
+
+
+def _approvals(base: Base, door: Door) -> Approvals:
+    return Approvals(
+        base.database,
+        base.store,
+        door,
+        base.signals,
+        base.clock,
+        lambda: base.project().limits,
+        meter=base.telemetry.meter,
+    )
+
+
 def _runner(base: Base, door: Door, catalog: Catalog, arrange: Arrangements, threads: ThreadPoolExecutor) -> Runner:
     limits = base.project().limits
     services = Services(
         store=base.store,
-        contexts=LiveContexts(base.blobs, base.output_log, arrange, base.worker),
+        contexts=LiveContexts(
+            base.blobs, base.output_log, arrange, base.worker, tell_trace=base.telemetry.tracer.enabled
+        ),
         action=catalog.action,
         recheck=door.recheck,
         frozen=door.frozen,
@@ -126,6 +157,7 @@ def _runner(base: Base, door: Door, catalog: Catalog, arrange: Arrangements, thr
         clock=base.clock,
         step_attempts_max=limits.step_attempts_max,
         retry_budget_seconds=limits.retry_budget_seconds,
+        telemetry=base.telemetry,
     )
     caps = Caps(limits.runs_at_once_per_actor_max, limits.runs_at_once_per_action)
     return Runner(
@@ -150,6 +182,7 @@ def _reconcilers(base: Base, approvals: Approvals, embedded: EmbeddedPostgres | 
         reaper=OrphanReaper(),
         tidy=embedded.tidy if embedded is not None else lambda: None,
         revive=embedded.revive if embedded is not None else lambda: False,
+        meter=base.telemetry.meter,
     )
 
 
@@ -169,16 +202,16 @@ def _assemble(
     path_class = path_classes(catalog)
     catalog.connect(Ports(project, targets, clock, base.records, base.redactor, path_class, catalog.action, outside))
     planner = Planner(catalog.action, base.redactor, in_threads(threads))
-    door = Door(store, planner, judge, signals, clock, lambda: project().limits, in_force=lambda: project.in_force)
+    door = _door(base, planner, judge)
     holds = Holds()
     arrange = Arrangements(base.store, base.control, base.records, holds)
     runner = _runner(base, door, catalog, arrange, threads)
     door.attach(runner)
-    approvals = Approvals(base.database, store, door, signals, clock, lambda: project().limits)
+    approvals = _approvals(base, door)
     reconcilers = _reconcilers(base, approvals, embedded)
     troubles = partial(_troubles, project, book, reconcilers, catalog)
     desk = Desk(store, ViewStore(base.database), door, judge, catalog, project, clock, troubles)
-    parts = _room_parts(base, catalog, door, outside, (judge, loader, book))
+    parts = _room_parts(base, catalog, door, outside, (judge, loader, book), (runner, troubles))
     views, inspections = _with_rooms(parts, [cls(desk) for cls in ENGINE_VIEWS], arrange, reconcilers)
     return Installation(
         locations=base.locations,
@@ -206,14 +239,21 @@ def _assemble(
         signals=signals,
         key=base.key,
         clock=clock,
+        telemetry=base.telemetry,
         started_at=clock.now(),
     )
 
 
 def _room_parts(
-    base: Base, catalog: Catalog, door: Door, outside: Outside, policy: tuple[Judge, PolicyLoader, PolicyBook]
+    base: Base,
+    catalog: Catalog,
+    door: Door,
+    outside: Outside,
+    policy: tuple[Judge, PolicyLoader, PolicyBook],
+    working: tuple[Runner, Callable[[], list[JsonObject]]],
 ) -> RoomParts:
     judge, loader, book = policy
+    runner, troubles = working
     return RoomParts(
         state_folder=base.locations.state_folder,
         project=base.project,
@@ -230,6 +270,9 @@ def _room_parts(
         signals=base.signals,
         tokens=TokenDesk(TokenStore(base.database), base.project, base.clock),
         outside=outside,
+        telemetry=base.telemetry,
+        runner=runner,
+        troubles=troubles,
         reload=lambda: base.project.reload(catalog, book),
     )
 

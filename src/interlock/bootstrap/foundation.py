@@ -19,6 +19,7 @@ from interlock.engine.policy_store import PolicyStore
 from interlock.engine.records import LiveRecords
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore
+from interlock.engine.telemetry import Telemetry
 from interlock.lib.clock import SystemClock
 from interlock.lib.note import SigningKey
 from interlock.lib.redact import Redactor
@@ -44,13 +45,14 @@ class Base:
     output_log: Outputs
     records: LiveRecords
     applied: AppliedPolicies
+    telemetry: Telemetry
 
 
-async def open_base(locations: Locations, project: ProjectSource, database: Database) -> Base:
+async def open_base(locations: Locations, project: ProjectSource, database: Database, telemetry: Telemetry) -> Base:
     """Read or make the keys, and look up what is known. Raises Permanent when a key cannot be used."""
     keys = locations.state_folder / "keys"
     body_key = blob_key(keys)
-    store, control, signals = RunStore(database), ControlStore(database), Signals()
+    store, control, signals = RunStore(database, telemetry.meter), ControlStore(database), Signals()
     redactor = Redactor(project().secrets_patterns)
     outputs = OutputStore(database, PieceCipher(body_key))
     records = LiveRecords(store, control)
@@ -60,6 +62,7 @@ async def open_base(locations: Locations, project: ProjectSource, database: Data
         project=project,
         database=database,
         clock=SystemClock(),
+        telemetry=telemetry,
         signals=signals,
         worker=process_identity(),
         key=signing_key(keys, f"interlock/{project().name}"),

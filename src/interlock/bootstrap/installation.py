@@ -26,6 +26,7 @@ from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore
 from interlock.engine.submit import Door
+from interlock.engine.telemetry import Telemetry
 from interlock.engine.tokens import TokenDesk
 from interlock.engine.views import ViewDesk
 from interlock.lib.clock import SystemClock
@@ -62,6 +63,7 @@ class Installation:
     signals: Signals
     key: SigningKey
     clock: SystemClock
+    telemetry: Telemetry
     started_at: datetime
 
     def backup_parts(self) -> BackupParts:

@@ -14,6 +14,7 @@ from interlock.core.model import Frozen
 from interlock.core.ports import ProgramContext
 from interlock.core.role import Role
 from interlock.core.schedule import Schedule, ScheduleName
+from interlock.core.telemetry import TelemetryDeclaration
 from interlock.core.web import DestinationName, HttpDestination
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -156,6 +157,8 @@ class Project(Frozen):
     """How long bodies are kept."""
     http: Http = Http()
     """Where the HTTP interface listens, and its bounds."""
+    telemetry: TelemetryDeclaration = TelemetryDeclaration()
+    """Where traces are sent."""
     contexts: dict[str, ProgramContext] = {}
     """Under which folder, account and variables a program runs, by the program's name."""
     programs: tuple[str, ...] = ()

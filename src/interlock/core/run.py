@@ -103,3 +103,5 @@ class Run(Frozen):
     fence: int
     lease_until: datetime | None
     timeout_seconds: float
+    traceparent: str | None = None
+    """Where its ask stands in a trace (W3C Trace Context); None for what was asked before there were any."""

@@ -11,11 +11,13 @@ from interlock.core.approval import Approval, ApprovalKind
 from interlock.core.decision import Requirement
 from interlock.core.errors import Conflict, Denied, Invalid, Stale
 from interlock.core.evidence import Chain, EvidenceKind
+from interlock.core.meter import Meter
 from interlock.core.model import JsonObject
 from interlock.core.project import Limits
 from interlock.core.role import code_of_action
 from interlock.core.run import Run, RunState
 from interlock.engine.db import Database
+from interlock.engine.metrics import VERDICT_SECONDS, VERDICTS_GIVEN
 from interlock.engine.record import reason_of, verdict_data
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore, event_of
@@ -38,6 +40,8 @@ class Approvals:
         signals: Signals,
         clock: Clock,
         limits: Callable[[], Limits],
+        *,
+        meter: Meter,
     ) -> None:
         self._database = database
         self._store = store
@@ -45,6 +49,7 @@ class Approvals:
         self._signals = signals
         self._clock = clock
         self._limits = limits
+        self._meter = meter
 
     async def decide(
         self, actor: Actor, number: int, *, verdict: bool, reason: str | None, digest: str | None = None
@@ -116,6 +121,8 @@ class Approvals:
                 state, told, code = RunState.QUEUED, None, None
             await self._store.move(connection, run, state, told, code, rows=tuple(added), events=tuple(events))
         self._signals.moved(number)
+        self._meter.count(VERDICTS_GIVEN, kind, "yes" if verdict else "no")
+        self._meter.observe(VERDICT_SECONDS, (now - run.created_at).total_seconds())
         return await self._store.by_number(number), left
 
     def _require_possible(self, run: Run, before: tuple[Approval, ...], *, verdict: bool) -> tuple[Requirement, ...]:

@@ -19,8 +19,10 @@ from interlock.core.plan import Step
 from interlock.core.ports import StepContext
 from interlock.core.run import RunState
 from interlock.engine.hold import Hold
+from interlock.engine.metrics import RETRIES, STEP_SECONDS, STEPS
 from interlock.engine.progress import Direction, Open, Progress, read_progress, started_data
 from interlock.engine.store import LeaseLost, Left, RunStore, event_of
+from interlock.engine.telemetry import Telemetry
 from interlock.engine.trail import RecordLost, Trail, plain
 from interlock.lib.canonical import canonical_bytes, digest_of
 from interlock.lib.clock import Clock
@@ -76,6 +78,7 @@ class Services:
     clock: Clock
     step_attempts_max: int
     retry_budget_seconds: float
+    telemetry: Telemetry
 
 
 @dataclass(frozen=True)
@@ -279,7 +282,7 @@ class Execution:
         attempt = 0
         while True:
             attempt += 1
-            end = await self._attempt(step, index, attempt, direction)
+            end = await self._measured_attempt(step, index, attempt, direction)
             if not isinstance(end, Transient):
                 return end
             spent = self._services.clock.monotonic() - begun
@@ -291,6 +294,7 @@ class Execution:
             if attempt >= self._services.step_attempts_max or spent + pause > self._services.retry_budget_seconds:
                 reason = f"{reason} (after {attempt} attempts)"
                 return _StepEnd(ok=False, reason=reason, code=end.code, touched=touched)
+            self._services.telemetry.meter.count(RETRIES, self._run.action)
             await self._trail.flush()
             await self._pause(pause)
             if self._hold.cancelled:
@@ -298,6 +302,27 @@ class Execution:
             if self._services.stopping.is_set():
                 reason = "given back to the queue because the worker stopped"
                 return _StepEnd(ok=False, reason=reason, touched=touched, give_back=True)
+
+    async def _measured_attempt(
+        self, step: Step, index: int, attempt: int, direction: Direction
+    ) -> _StepEnd | Transient:
+        telemetry, action = self._services.telemetry, self._run.action
+        with telemetry.part(
+            "step",
+            STEP_SECONDS,
+            action,
+            action=action,
+            step=index,
+            attempt=attempt,
+            direction=direction,
+            run=self._run.number,
+        ) as part:
+            end = await self._attempt(step, index, attempt, direction)
+            result = "retry" if isinstance(end, Transient) else "ok" if end.ok else "failed"
+            if result != "ok":
+                part.error = end.code or result
+        telemetry.meter.count(STEPS, action, direction, result)
+        return end
 
     async def _attempt(self, step: Step, index: int, attempt: int, direction: Direction) -> _StepEnd | Transient:
         if self._begun:
@@ -347,7 +372,8 @@ class Execution:
     async def _checked(self, step: Step, index: int, direction: Direction, context: StepContext) -> _StepEnd:
         """Look whether the world agrees."""
         try:
-            checked = await self._in_thread(partial(self._action.check, step, context), step.timeout_seconds)
+            with self._services.telemetry.part("check", step=index):
+                checked = await self._in_thread(partial(self._action.check, step, context), step.timeout_seconds)
         except (LeaseLost, RecordLost):
             raise
         except InterlockError as error:
@@ -367,7 +393,7 @@ class Execution:
 
     def _bug(self, error: Exception, step: Step, index: int) -> _StepEnd:
         """An exception nobody foresaw: loud, recorded, not retried."""
-        log.error("step.bug", run=self._run.number, step=index, action=self._run.action, exc_info=error)
+        log.error("step.bug", step=index, exc_info=error)
         reason = f"Interlock has a bug in {self._run.action}: {type(error).__name__}: {error}"
         return _StepEnd(ok=False, reason=reason, code="bug", touched=step.changes, doubt=step.changes)
 
@@ -409,7 +435,8 @@ class Execution:
                 data["cancelled_by"] = self._hold.cancelled_by
             self._trail.add(kind, data if ending.state.is_final else {"note": "unresolved", **data})
         event = self._event(f"run.{ending.state}", reason=reason, code=ending.code)
-        return await self._trail.leave(ending.state, reason, ending.code, event)
+        with self._services.telemetry.part("close", state=ending.state.value, run=self._run.number):
+            return await self._trail.leave(ending.state, reason, ending.code, event)
 
 
 def _report(index: int, result: StepResult) -> JsonObject:

@@ -67,6 +67,11 @@ class Hold:
         for process in processes:
             process.renew(deadline)
 
+    @property
+    def processes(self) -> int:
+        """How many processes live under it."""
+        return len(self._processes)
+
     def adopt(self, process: LeasedProcess) -> None:
         """A process that lives and dies with this hold."""
         with self._lock:

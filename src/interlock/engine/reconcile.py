@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 
 from interlock.core.errors import InterlockError, Permanent, Transient
+from interlock.core.meter import Meter
 from interlock.core.project import Retention
 from interlock.engine.approvals import Approvals
 from interlock.engine.audit.seal import BATCH_ROWS_MAX, seal
@@ -16,6 +17,7 @@ from interlock.engine.blobs import FileBlobs
 from interlock.engine.cancellation import cancel_all
 from interlock.engine.db import Database
 from interlock.engine.guard.orphans import OrphanReaper
+from interlock.engine.metrics import RECONCILED, RECONCILER_FAILURES
 from interlock.engine.output import FLUSH_SECONDS, Outputs
 from interlock.engine.retention_store import RetentionStore
 from interlock.engine.rooms import Reconciler
@@ -47,6 +49,7 @@ class Reconcilers:
         reaper: OrphanReaper,
         tidy: Callable[[], None],
         revive: Callable[[], bool],
+        meter: Meter,
     ) -> None:
         self._database = database
         self._approvals = approvals
@@ -58,6 +61,7 @@ class Reconcilers:
         self._reaper = reaper
         self._tidy = tidy
         self._revive = revive
+        self._meter = meter
         self._store = RetentionStore(database)
         self._further: list[Reconciler] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,17 +134,22 @@ class Reconcilers:
 
     async def _forever(self, reconciler: Reconciler) -> None:
         name, work, seconds = reconciler
+        self._meter.know("work", (name,))
         while True:
+            self._meter.count(RECONCILED, name)
             try:
                 await work()
                 self._troubles.pop(name, None)
             except Transient as error:
-                log.warning("reconcile.failed", work=name, reason=error.message)
+                self._meter.count(RECONCILER_FAILURES, name)
+                log.warning("reconcile.failed", work=name, error_code=error.code, reason=error.message)
                 self._troubles[name] = error
             except InterlockError as error:
-                log.warning("reconcile.refused", work=name, reason=error.message, fix=error.fix)
+                self._meter.count(RECONCILER_FAILURES, name)
+                log.warning("reconcile.refused", work=name, error_code=error.code, reason=error.message, fix=error.fix)
                 self._troubles[name] = error
             except Exception as error:
+                self._meter.count(RECONCILER_FAILURES, name)
                 log.exception("reconcile.bug", work=name)
                 self._troubles[name] = Permanent(
                     f"{name} stopped on a bug: {type(error).__name__}: {error}", code="bug", fix="see the log of serve"

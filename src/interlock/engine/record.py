@@ -27,7 +27,9 @@ REASON_CHARACTERS = 1000
 STATE_OF = {"permit": RunState.QUEUED, "needs_approval": RunState.WAITING, "forbid": RunState.DENIED}
 
 
-def new_run(number: int, actor: Actor, ask: Ask, proposal: Proposal, limits: Limits) -> NewRun:
+def new_run(
+    number: int, actor: Actor, ask: Ask, proposal: Proposal, limits: Limits, traceparent: str | None = None
+) -> NewRun:
     """The row: queued when it is permitted, waiting when somebody has to say yes, denied when it is forbidden."""
     decision = proposal.decision
     state = STATE_OF[decision.outcome]
@@ -47,6 +49,7 @@ def new_run(number: int, actor: Actor, ask: Ask, proposal: Proposal, limits: Lim
         undo_of=ask.undo_of,
         retry_of=ask.retry_of,
         timeout_seconds=ask.timeout_seconds or limits.run_timeout_seconds,
+        traceparent=traceparent,
     )
 
 
@@ -70,6 +73,7 @@ def first_rows(
         "target_count": len(plan.targets),
         "key": new.key,
         "reason": new.reason,
+        **({"traceparent": new.traceparent} if new.traceparent is not None else {}),
         "undo_of": new.undo_of,
         "retry_of": new.retry_of,
         **in_force,

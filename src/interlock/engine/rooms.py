@@ -21,9 +21,11 @@ from interlock.engine.catalog import Catalog
 from interlock.engine.db import Database
 from interlock.engine.policy.judge import Judge
 from interlock.engine.policy.load import PolicyBook, PolicyLoader
+from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals
 from interlock.engine.store import RunStore
 from interlock.engine.submit import Door
+from interlock.engine.telemetry import Telemetry
 from interlock.engine.tokens import TokenDesk
 from interlock.lib.clock import Clock
 from interlock.lib.redact import Redactor
@@ -62,6 +64,10 @@ class RoomParts:
     signals: Signals
     tokens: TokenDesk
     outside: Outside
+    telemetry: Telemetry
+    runner: Runner
+    troubles: Callable[[], list[JsonObject]]
+    """What needs somebody, as `status` shows it; no I/O."""
     reload: Callable[[], object]
     """Puts interlock.yaml, programs and policies in force as they are on disk; raises Invalid and changes nothing."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,10 +22,13 @@ from interlock.engine.db import Database
 from interlock.engine.execution import Execution, Services
 from interlock.engine.hold import Hold
 from interlock.engine.identity import is_dead, owner_of
+from interlock.engine.metrics import ABANDONED, LEASES_LOST, TAKEOVERS
 from interlock.engine.policy.load import GROUPS
 from interlock.engine.progress import started_data
 from interlock.engine.signals import Signals
 from interlock.engine.store import BEAT_SECONDS, LEASE_SECONDS, UNCAPPED, Caps, Claimed, LeaseLost, RunStore, event_of
+from interlock.engine.tally import waited_seconds
+from interlock.engine.telemetry import follow
 from interlock.engine.trail import RecordLost, Trail, plain
 
 log = structlog.get_logger()
@@ -85,6 +89,11 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._working: set[asyncio.Task[Run | None]] = set()
         self._leaving: dict[int, asyncio.Task[Run | None]] = {}
+        self._meter = services.telemetry.meter
+        self.listening = False
+        """Whether the database tells at once of what is queued; otherwise it is seen a moment later."""
+        self.beat_at: float | None = None
+        """The monotonic time at which this worker last looked after its leases."""
 
     async def start(self) -> None:
         """Begin to claim, to beat and to listen."""
@@ -108,6 +117,16 @@ class Runner:
     def running(self) -> int:
         """How many Runs this process performs now."""
         return len(self._holds)
+
+    @property
+    def guards(self) -> int:
+        """How many guarded programs run here now."""
+        return sum(hold.processes for hold in self._holds.values())
+
+    @property
+    def working(self) -> bool:
+        """Whether everything that this worker does all the time goes on."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     def reserve(self, asked: tuple[str, str] | None = None) -> bool:
         """Take a slot for a Run that is about to be recorded; `perform` or `release` must follow.
@@ -211,19 +230,31 @@ class Runner:
         self, hold: Hold, rows: tuple[Evidence, ...] | None, *, recheck: bool, begun: bool
     ) -> Run | None:
         number, run, more = hold.run.number, None, True
+        follow(hold.run)
+        self._services.telemetry.passed("queue", waited_seconds(hold.run, LEASE_SECONDS), run=number)
+        begun_at = self._services.clock.monotonic()
         try:
             rows = await self._store.evidence(number) if rows is None else rows
             left = await Execution(self._services, hold, rows, recheck=recheck, begun=begun).finish()
             run, more = left.run, left.more
-            log.info("run.left", run=number, action=run.action, state=run.state, reason=run.state_reason)
+            latency = round(self._services.clock.monotonic() - begun_at, 6)
+            log.info(
+                "run.left",
+                status=run.state.value,
+                latency=latency,
+                error_code=run.state_code,
+                reason=run.state_reason,
+            )
         except LeaseLost:
-            log.warning("run.lease_lost", run=number)
+            self._meter.count(LEASES_LOST)
+            log.warning("run.lease_lost")
         except (Transient, RecordLost) as error:
             # Nothing more is written; whoever takes over reads where it stands.
-            log.warning("run.abandoned", run=number, reason=str(error))
+            self._meter.count(ABANDONED)
+            log.warning("run.abandoned", reason=str(error))
             self._abandoned.add(number)
         except Exception as error:
-            log.exception("run.bug", run=number)
+            log.exception("run.bug")
             await self._mark_unresolved(hold.run, error)
         finally:
             hold.end()
@@ -244,7 +275,7 @@ class Runner:
             event = event_of(run.number, "run.unresolved", run.actor, run.action, reason=reason, code="bug")
             await trail.leave(RunState.UNRESOLVED, reason, "bug", event)
         except (LeaseLost, RecordLost, Transient) as lost:
-            log.warning("run.abandoned", run=run.number, reason=str(lost))
+            log.warning("run.abandoned", reason=str(lost))
 
     async def _claim_forever(self) -> None:
         while True:
@@ -281,6 +312,7 @@ class Runner:
 
     async def _beat_forever(self) -> None:
         while True:
+            self.beat_at = self._services.clock.monotonic()
             await asyncio.sleep(BEAT_SECONDS)
             if not self._holds:
                 continue
@@ -314,6 +346,8 @@ class Runner:
         taken = await self._store.take_over(self.owner, dead, held=list(self._holds), abandoned=list(self._abandoned))
         if taken is None:
             self._abandoned.clear()  # what is still ours and running would have been found
+        else:
+            self._meter.count(TAKEOVERS)
         return taken
 
     async def _listen_forever(self) -> None:
@@ -321,9 +355,12 @@ class Runner:
         while True:
             try:
                 async for _ in self._database.notifications("interlock_queued"):
+                    self.listening = True
                     self.poke()
             except Transient as error:
                 log.warning("listener.lost", reason=error.message)
+            finally:
+                self.listening = False
             await asyncio.sleep(RECONNECT_SECONDS)
 
 
@@ -331,7 +368,8 @@ def in_threads(threads: ThreadPoolExecutor) -> Callable[[Callable[[], Any]], Any
     """Runs plain functions of Actions in a bounded pool."""
 
     async def run(call: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(threads, partial(call))
+        # With its context: what is logged there names the Run as well.
+        return await asyncio.get_running_loop().run_in_executor(threads, partial(copy_context().run, call))
 
     return run
 

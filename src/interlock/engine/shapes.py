@@ -11,6 +11,7 @@ from interlock.core.decision import Decision
 from interlock.core.model import JsonObject
 from interlock.core.plan import Plan, Step
 from interlock.core.run import Run
+from interlock.core.trace import parse_traceparent
 from interlock.engine.proposal import Proposal
 from interlock.lib.clock import rfc3339
 
@@ -124,6 +125,7 @@ def run_json(
     """A Run as every interface shows it; `missing` is the decision with the verdicts given so far."""
     plan = run.plan
     left = missing.requirements if missing is not None else ()
+    trace = parse_traceparent(run.traceparent)
     return {
         "number": run.number,
         "state": run.state.value,
@@ -147,6 +149,7 @@ def run_json(
         "undo_of": run.undo_of,
         "retry_of": run.retry_of,
         "cancelled_by": run.cancelled_by,
+        "trace_id": trace.trace_id if trace is not None else None,
         "undoable": plan.changes and plan.undoable,
         "decision": decision_json(run.decision),
         "missing": [requirement.model_dump(mode="json") for requirement in left],

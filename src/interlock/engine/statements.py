@@ -4,7 +4,7 @@ from __future__ import annotations
 
 RUN_COLUMNS = """number, state, state_reason, state_code, actor, action, plan, digest, decision, key, reason,
     created_at, due_at, expires_at, closed_at, cancelled_by, undo_of, retry_of, owner, fence, lease_until,
-    timeout_seconds"""
+    timeout_seconds, traceparent"""
 
 RETURNED = ", ".join(f"run.{column.strip()}" for column in RUN_COLUMNS.split(","))
 
@@ -63,7 +63,7 @@ with free as materialized (
     held as (insert into run (number, state, state_reason, state_code, actor, actor_id, action, summary, risk,
             changes, plan, digest, decision, targets, key, ask_digest, reason, created_at, expires_at, closed_at,
             undo_of, retry_of, owner, fence,
-            lease_until, timeout_seconds)
+            lease_until, timeout_seconds, traceparent)
         select %(number)s, case when claimed then 'running' else %(state)s end, %(state_reason)s, %(state_code)s,
             %(actor)s::jsonb,
             %(actor_id)s, %(action)s, %(summary)s, %(risk)s, %(changes)s, %(plan)s::jsonb, %(digest)s,
@@ -71,7 +71,8 @@ with free as materialized (
             %(created_at)s, now() + make_interval(secs => %(expires)s), %(closed_at)s::timestamptz, %(undo_of)s,
             %(retry_of)s,
             case when claimed then %(owner)s::text end, claimed::int,
-            case when claimed then now() + make_interval(secs => %(lease)s) end, %(timeout_seconds)s
+            case when claimed then now() + make_interval(secs => %(lease)s) end, %(timeout_seconds)s,
+            %(traceparent)s
         from free
         where %(waiting_max)s::int is null
             or (select count(*) from run where state = 'waiting' and actor_id = %(actor_id)s) < %(waiting_max)s

@@ -9,6 +9,7 @@ from typing import Any
 from interlock.core.errors import Transient
 from interlock.core.model import JsonObject
 from interlock.core.ports import TAIL_BYTES, Blobs, ProcessResult, ProcessSpec
+from interlock.core.trace import TRACE
 from interlock.engine.guard.supervise import GuardedProcess, prove_dead
 from interlock.engine.hold import Hold
 from interlock.engine.identity import require_dead
@@ -45,7 +46,7 @@ class LiveContext:
         """Run a program under a guard, whose identity is in the evidence before the program exists."""
         output = self._contexts.outputs.of(self.run)
         self._hold.require()
-        process = GuardedProcess.start(spec, token=self.key)
+        process = GuardedProcess.start(self._contexts.traced(spec), token=self.key)
         try:
             self._contexts.wait_for(self._note({"note": "guard", "guard": process.identity}))
             self._hold.adopt(process)
@@ -83,16 +84,26 @@ class LiveContext:
 class LiveContexts:
     """Makes contexts in this process."""
 
-    def __init__(self, blobs: Blobs, outputs: Outputs, arrange: Arrange, here: JsonObject) -> None:
+    def __init__(
+        self, blobs: Blobs, outputs: Outputs, arrange: Arrange, here: JsonObject, *, tell_trace: bool = False
+    ) -> None:
         self.blobs = blobs
         self.outputs = outputs
         self.arrange = arrange
         self._here = here
+        self._tell_trace = tell_trace
         self._loop = asyncio.get_running_loop()
 
     def make(self, hold: Hold, step_index: int, attempt: int, note: Note) -> LiveContext:
         """The context of one attempt."""
         return LiveContext(self, hold, step_index, attempt, note)
+
+    def traced(self, spec: ProcessSpec) -> ProcessSpec:
+        """With TRACEPARENT, where traces are recorded: what the program sends of its own then belongs to the Run."""
+        trace = TRACE.get()
+        if trace is None or not self._tell_trace:
+            return spec
+        return spec.model_copy(update={"environment": {**spec.environment, "TRACEPARENT": trace.traceparent}})
 
     async def flush(self, run: int) -> None:
         """Write out what the Run has printed, and forget it: the Run leaves this process."""

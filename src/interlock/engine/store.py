@@ -16,6 +16,7 @@ from interlock.core.errors import Conflict, NotFound, Stale
 from interlock.core.event import Event
 from interlock.core.evidence import Evidence, EvidenceKind
 from interlock.core.freeze import Freeze
+from interlock.core.meter import Meter
 from interlock.core.model import JsonObject
 from interlock.core.plan import Plan
 from interlock.core.run import Run, RunState, require_transition
@@ -33,6 +34,7 @@ from interlock.engine.statements import (
     RUN_COLUMNS,
     TAKE_OVER,
 )
+from interlock.engine.tally import Tally
 
 UNCAPPED = 1_000_000
 LEASE_SECONDS = 10.0
@@ -62,6 +64,7 @@ class NewRun:
     undo_of: int | None
     retry_of: int | None
     timeout_seconds: float
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,9 @@ def evidence_of(row: dict[str, Any]) -> Evidence:
 class RunStore:
     """Reads and writes Runs; every write of a running Run names its owner and fence."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, meter: Meter | None = None) -> None:
         self._database = database
+        self._tally = Tally(meter, LEASE_SECONDS)
 
     async def look(
         self, actor_id: str, key: str | None, digest: str, *, open_max: int, denied_minutes: int, take_number: bool
@@ -251,7 +255,7 @@ class RunStore:
                     msg = f"{waiting_max} asks of {new.actor.id} wait for a person already"
                     fix = "wait for an answer, or cancel one: interlock cancel N"
                     raise Conflict(msg, code="run.too_many_waiting", fix=fix)
-                return _recorded(new, row)
+                return self._tally.recorded(_recorded(new, row), len(rows) + len(begun[0] if begun is not None else ()))
             except psycopg.errors.UniqueViolation as error:
                 if error.diag.constraint_name == "run_key":
                     msg = f"the key {new.key!r} was used for another ask at the same moment"
@@ -317,6 +321,7 @@ class RunStore:
         row.pop("set_config")
         run = _run(row)
         evidence = rows and tuple(evidence_of({"run": run.number, **each}) for each in rows)
+        self._tally.claimed(run)
         return Claimed(run, evidence, more)
 
     async def take_over(
@@ -379,6 +384,7 @@ class RunStore:
             row = await (await connection.execute(APPEND, parameters)).fetchone()
         if row is None or row["number"] is None:
             raise LeaseLost
+        self._tally.appended(len(rows))
 
     async def leave(
         self,
@@ -415,7 +421,8 @@ class RunStore:
         left = {"state": state, "state_reason": reason, "state_code": code, "closed_at": row["closed_at"]}
         if state.is_final:
             left["cancelled_by"] = end["cancelled_by"]
-        return Left(run.model_copy(update={**left, "owner": None, "lease_until": None}), row["more"])
+        given_back = run.model_copy(update={**left, "owner": None, "lease_until": None})
+        return Left(self._tally.left(given_back, len(rows)), row["more"])
 
     async def move(
         self,
@@ -449,6 +456,7 @@ class RunStore:
         if row is None or row["number"] is None:
             msg = f"Run {run.number} changed at the same moment"
             raise Stale(msg, code="run.changed", fix=f"interlock show {run.number}")
+        self._tally.moved(run, state, rows)
 
     async def locked(
         self, connection: Connection, number: int
@@ -533,6 +541,7 @@ def _recorded(new: NewRun, row: dict[str, Any] | None) -> Run:
         undo_of=new.undo_of,
         retry_of=new.retry_of,
         timeout_seconds=new.timeout_seconds,
+        traceparent=new.traceparent,
         **{name: RunState(value) if name == "state" else value for name, value in row.items()},
     )
 
@@ -561,6 +570,7 @@ def _new_run_parameters(new: NewRun) -> dict[str, Any]:
         "undo_of": new.undo_of,
         "retry_of": new.retry_of,
         "timeout_seconds": new.timeout_seconds,
+        "traceparent": new.traceparent,
     }
 
 

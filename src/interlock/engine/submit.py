@@ -19,8 +19,18 @@ from interlock.core.model import JsonObject
 from interlock.core.plan import Plan
 from interlock.core.project import Limits
 from interlock.core.run import Run, RunState
+from interlock.core.trace import TRACE
 from interlock.engine.execution import Ending
 from interlock.engine.hold import Hold
+from interlock.engine.metrics import (
+    ASK_SECONDS,
+    ASKS,
+    DECIDE_SECONDS,
+    DECISIONS,
+    DECISIONS_BY_POLICY,
+    PLAN_SECONDS,
+    RECORD_SECONDS,
+)
 from interlock.engine.planner import Admit, Planner
 from interlock.engine.policy.freezes import freeze_of, glass_of, pause_of, told
 from interlock.engine.policy.judge import Judge
@@ -30,6 +40,7 @@ from interlock.engine.record import beginning, first_events, first_rows, new_run
 from interlock.engine.runner import Runner
 from interlock.engine.signals import Signals, set_within
 from interlock.engine.store import Prelude, RunStore
+from interlock.engine.telemetry import Telemetry
 from interlock.engine.trail import require_reason
 from interlock.lib.clock import Clock
 
@@ -54,6 +65,7 @@ class Door:
         limits: Callable[[], Limits],
         *,
         in_force: Callable[[], JsonObject],
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
         self._planner = planner
@@ -62,6 +74,8 @@ class Door:
         self._clock = clock
         self._limits = limits
         self._in_force = in_force
+        self._telemetry = telemetry if telemetry is not None else Telemetry(clock)
+        self._policies: set[str] = set()
         self._runner: Runner | None = None
         self._fast_path = True
 
@@ -88,27 +102,47 @@ class Door:
             Stale: The plan is no longer the one that was confirmed.
             Denied: The same plan was denied not long ago; do not ask again.
         """
+        meter = self._telemetry.meter
+        with self._telemetry.part("ask", ASK_SECONDS, action=ask.action) as part:
+            part.begin()
+            try:
+                outcome, repeated = await self._submit(actor, ask)
+            except InterlockError as error:
+                meter.count(ASKS, ask.action, error.kind)
+                raise
+            if isinstance(outcome, Proposal):
+                meter.count(ASKS, ask.action, "proposed")
+            else:
+                part.attributes["run"] = outcome.number
+                meter.count(ASKS, ask.action, "repeated" if repeated else outcome.state.value)
+        return outcome
+
+    async def _submit(self, actor: Actor, ask: Ask) -> tuple[Run | Proposal, bool]:
+        """What became of it, and whether it had been asked before."""
         _require_recordable(ask)
         earlier = await self._same_key(actor, ask)
         if earlier is not None:
-            return earlier
+            return earlier, True
         try:
-            return await self._submit_new(actor, ask)
+            return await self._submit_new(actor, ask), False
         except Conflict as error:
             # The same actor asked under this key at the same moment: whoever came first is the one.
             taken = await self._same_key(actor, ask) if error.code == "run.key_taken" else None
             if taken is None:
                 raise
-            return taken
+            return taken, True
 
     async def _submit_new(self, actor: Actor, ask: Ask) -> Run | Proposal:
         limits = self._limits()
-        plan = await self._planner.plan(ask.action, ask.args, self._admit(actor))
+        with self._telemetry.part("plan", PLAN_SECONDS, ask.action):
+            plan = await self._planner.plan(ask.action, ask.args, self._admit(actor))
         digest = plan.digest
         if ask.digest is not None and not digest.startswith(ask.digest):
             msg = "the world changed: the plan is not the one that you were shown; nothing was done"
             raise Stale(msg, code="plan.changed", fix="ask again without a digest to see the new plan")
-        prelude, decision = await self._look_and_decide(actor, ask, plan, digest)
+        with self._telemetry.part("decide", DECIDE_SECONDS):
+            prelude, decision = await self._look_and_decide(actor, ask, plan, digest)
+        self._tell_decision(decision)
         self._refuse_again(prelude, limits)
         proposal = Proposal(plan, digest, decision)
         if prelude.number is None:
@@ -289,6 +323,17 @@ class Door:
                 msg, code="run.too_many_waiting", fix="wait for an answer, or cancel one: interlock cancel N"
             )
 
+    def _tell_decision(self, decision: Decision) -> None:
+        meter = self._telemetry.meter
+        meter.count(DECISIONS, decision.outcome)
+        policies = {reason.policy for reason in decision.reasons}
+        if not policies <= self._policies:
+            # They come from policies in force, never from whoever asks.
+            self._policies |= policies
+            meter.know("policy", policies)
+        for policy in policies:
+            meter.count(DECISIONS_BY_POLICY, policy, decision.outcome)
+
     async def _record(
         self, actor: Actor, ask: Ask, proposal: Proposal, prelude: Prelude, approvals: tuple[Approval, ...]
     ) -> Run:
@@ -296,7 +341,9 @@ class Door:
         if prelude.number is None:
             msg = "a Run is recorded only under a number that was taken for it"
             raise RuntimeError(msg)
-        new = new_run(prelude.number, actor, ask, proposal, self._limits())
+        trace = TRACE.get()
+        traceparent = trace.traceparent if trace is not None else None
+        new = new_run(prelude.number, actor, ask, proposal, self._limits(), traceparent)
         rows = first_rows(new, approvals, self._clock.now(), self._in_force())
         runner = self._runner
         asked = (actor.id, new.plan.action)
@@ -308,17 +355,18 @@ class Door:
         asked_at = self._clock.monotonic()
         claimed = False
         try:
-            recorded = await self._store.insert(
-                new,
-                rows,
-                first_events(new),
-                approvals,
-                claim_for=runner.owner if runner is not None and claim else None,
-                caps=runner.caps_for(new.plan.action) if runner is not None else None,
-                begun=begun,
-                waiting_max=self._limits().waiting_per_agent_max if waits_alone else None,
-                tell=not own,
-            )
+            with self._telemetry.part("record", RECORD_SECONDS):
+                recorded = await self._store.insert(
+                    new,
+                    rows,
+                    first_events(new),
+                    approvals,
+                    claim_for=runner.owner if runner is not None and claim else None,
+                    caps=runner.caps_for(new.plan.action) if runner is not None else None,
+                    begun=begun,
+                    waiting_max=self._limits().waiting_per_agent_max if waits_alone else None,
+                    tell=not own,
+                )
             claimed = recorded.state is RunState.RUNNING
         finally:
             if runner is not None and claim and not claimed:

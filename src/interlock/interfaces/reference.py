@@ -18,6 +18,7 @@ from interlock.core.project import Preset
 from interlock.core.run import RunState
 from interlock.engine.catalog import find_action_classes, find_view_classes
 from interlock.engine.documented_schema import project_json_schema
+from interlock.engine.metrics import METRICS
 from interlock.engine.views import describe_action
 from interlock.interfaces.cli.app import MODULES, build
 from interlock.interfaces.cli.record import Record
@@ -56,6 +57,7 @@ def pages() -> dict[str, str]:
         "http.md": _http(),
         "mcp.md": _mcp(),
         "policies.md": _policies(),
+        "metrics.md": _metrics(),
     }
     index = [f"- [{text.partition(chr(10))[0].removeprefix('# ')}]({name})" for name, text in made.items()]
     return {"README.md": _page("Reference", index), **made}
@@ -313,6 +315,30 @@ def _body(route: Record, description: Record) -> list[tuple[str, str, str]]:
     shape = description.record("components").record("schemas").record(found[0])
     required, properties = set(shape.texts("required")), shape.record("properties")
     return [(_code(name), "body", type_in_words(properties.record(name), name in required)) for name in properties.data]
+
+
+def _metrics() -> str:
+    lines = [
+        "What `GET /metrics` and the view `metrics` tell, in the text format of Prometheus. Every series stands at"
+    ]
+    lines += ["zero from the start. A label without values here takes those that are known to this installation, and"]
+    lines += ["`other` for the rest. [How to watch over it](../howto/monitor.md).", ""]
+    rows = (
+        (
+            _code(each.name),
+            each.kind,
+            "; ".join(_label(name, values) for name, values in each.labels.items()),
+            each.help,
+        )
+        for each in METRICS
+    )
+    lines += _table(("metric", "kind", "labels", "meaning"), rows)
+    lines += ["Besides: `process_*`, what the kernel says of the process (CPU seconds, memory, open files, its start)."]
+    return _page("Metrics", lines)
+
+
+def _label(name: str, values: tuple[str, ...] | None) -> str:
+    return _code(name) if values is None else f"{_code(name)}: {', '.join(values)}"
 
 
 def _policies() -> str:

@@ -16,7 +16,7 @@ PRUNE_SECONDS = 3600.0
 
 def open_room(parts: RoomParts) -> Room:
     """Everything about schedules; no I/O yet."""
-    store = ScheduleStore(parts.database)
+    store = ScheduleStore(parts.database, parts.telemetry.meter)
     scheduler = Scheduler(store, parts.store, parts.door, parts.project, parts.clock)
     arrange = ScheduleArrangements(store, parts.clock)
     desk = ScheduleDesk(store, parts.project, parts.clock)

@@ -262,7 +262,13 @@ class Scheduler:
             bug = Permanent(f"{type(error).__name__}: {error}", code="bug", fix="see the log of serve")
             await self._not_asked(standing, each, bug)
         else:
-            log.info("schedule.asked", schedule=name, instant=rfc3339(each.instant), run=run.number, state=run.state)
+            log.info(
+                "schedule.asked",
+                schedule=name,
+                instant=rfc3339(each.instant),
+                run_id=run.number,
+                status=run.state.value,
+            )
             change = Change(each.instant, "submitted", self._clock.now(), run=run.number)
             await self._store.change(name, [change])
 

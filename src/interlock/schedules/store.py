@@ -12,10 +12,12 @@ from typing import Any
 from interlock.core.actor import Actor
 from interlock.core.ask import Ask
 from interlock.core.event import Event
+from interlock.core.meter import Meter, Unmetered
 from interlock.core.model import JsonObject
 from interlock.core.run import FINAL_STATES
 from interlock.core.schedule import Schedule
 from interlock.engine.db import Connection, Database
+from interlock.engine.metrics import SCHEDULE_INSTANTS
 from interlock.schedules.model import InstantState, Last, Standing, Waiting
 
 LOCK_CLASS = 0x5C4E_D01E
@@ -64,8 +66,9 @@ class Ended:
 class ScheduleStore:
     """Reads and writes schedules; each write is one transaction, with the event that tells of it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, meter: Meter | None = None) -> None:
         self._database = database
+        self._meter: Meter = meter if meter is not None else Unmetered()
 
     @asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[bool]:
@@ -153,6 +156,7 @@ class ScheduleStore:
                 change, count, waiting = gone
                 await _insert(connection, standing.name, waiting, change, count)
                 await _tell(connection, change.event)
+                self._meter.count(SCHEDULE_INSTANTS, change.state, by=count)
             for event in events:
                 await _tell(connection, event)
         return True
@@ -200,6 +204,8 @@ class ScheduleStore:
                         "closed_at": change.at if final else None,
                     },
                 )
+                if cursor.rowcount:
+                    self._meter.count(SCHEDULE_INSTANTS, change.state)
                 if cursor.rowcount and change.event is not None:
                     await _tell(connection, change.event)
                 if cursor.rowcount and change.state == "missed":

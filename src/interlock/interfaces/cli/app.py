@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from interlock.core.errors import InterlockError, Invalid
+from interlock.core.trace import TRACE, parse_traceparent
 from interlock.interfaces.cli.answer import answer_of_error, write_answer, write_note
 from interlock.interfaces.cli.leaving import OutputLost
 from interlock.interfaces.cli.verb import BARE_CONFIRM
@@ -108,6 +109,7 @@ def run(argv: list[str]) -> int:
     """Parse the words, perform the verb, and return the exit code."""
     settings = read_settings()
     set_language(settings.language)
+    TRACE.set(parse_traceparent(settings.traceparent))
     if not _has_output():
         return FAILED
     words = argv if settings.completing else _with_verb(_with_bare_confirm(argv))

@@ -151,7 +151,9 @@ async def _doors(installation: Installation, wish: HttpWish, opened: Opened) -> 
         asked_to_stop = await stack.enter_async_context(local_server(installation, os.geteuid()))
         front = None
         if listening is not None:
-            front = await stack.enter_async_context(http_front(installation.locations, listening))
+            front = await stack.enter_async_context(
+                http_front(installation.locations, listening, installation.telemetry.meter)
+            )
             opened.url = front.url
         again = asyncio.Event()
         reloading = asyncio.create_task(_reload_when_told(installation, front, again))

@@ -37,6 +37,7 @@ from interlock.interfaces.mcp.session import CALLS_MAX
 
 PREFIX = "/api/v1"
 MCP_PATH = "/mcp"
+METRICS_PATH = "/metrics"
 DESCRIPTION = """\
 One door between whoever wants to change production and production.
 
@@ -156,7 +157,7 @@ def _described(app: FastAPI, actions: Iterable[type[Action]]) -> dict[str, Any]:
     }
     for path, methods in described["paths"].items():
         for operation in methods.values():
-            if not path.startswith(PREFIX):
+            if not path.startswith(PREFIX) and path != METRICS_PATH:
                 continue
             operation["security"] = [{"token": []}]
             for status in _PROBLEMS:

@@ -23,7 +23,7 @@ class Resident:
     """The ways from this process to the resident one.
 
     Long answers have connections of their own, so that who reads slowly is in nobody's way but that of other such
-    readers. `probe` alone asks without a bearer, and only for `hello`.
+    readers. `probe` alone asks without a bearer, and only for `health`.
     """
 
     client: AsyncClient

@@ -122,9 +122,9 @@ async def stream_events(
         str | None, Header(alias="Last-Event-ID", max_length=40, description="Go on behind this event.")
     ] = None,
 ) -> Response:
-    """Events `output` (`{run, text}`) and `state` (`{run, state, state_reason, state_code, final}`); a comment every
-    15 seconds. Whoever is cut off comes again with `Last-Event-ID` and misses nothing. The stream ends with a final
-    state. Output is data, whatever it says; where you may not see it, only states come."""
+    """Events `output` (`{run, text}`) and `state` (`{run, state, state_reason, state_code, final, trace_id}`); a
+    comment every 15 seconds. Whoever is cut off comes again with `Last-Event-ID` and misses nothing. The stream ends
+    with a final state. Output is data, whatever it says; where you may not see it, only states come."""
     seen = Seen.of(last_event_id)
     first = await asking.look(number, after=seen.after, state=seen.state)
     if seen.ended and not first["output"]:
@@ -193,7 +193,7 @@ def _told(news: Mapping[str, Any], number: int, seen: Seen) -> Iterator[bytes]:
         yield _event("output", seen, {"run": number, "text": text})
     if not news["more"] and news["state"] != seen.state:
         seen.state = str(news["state"])
-        names = ("state", "state_reason", "state_code", "final")
+        names = ("state", "state_reason", "state_code", "final", "trace_id")
         yield _event("state", seen, {"run": number, **{name: news[name] for name in names}})
 
 

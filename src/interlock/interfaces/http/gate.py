@@ -13,9 +13,11 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from interlock.core.errors import InterlockError, Invalid, Transient
 from interlock.core.http import HttpLimits
+from interlock.core.trace import join_trace
 from interlock.interfaces.http.problems import answer_problem, bug, missing_token
 
 log = structlog.get_logger()
@@ -176,6 +178,9 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        trace = join_trace(Headers(scope=scope).get("traceparent"))
+        clear_contextvars()
+        bind_contextvars(trace_id=trace.trace_id, method=scope["method"], path=scope["path"])
         answer = Answer(send, self._headers)
         body = Body(receive, self._limits)
         try:
@@ -184,7 +189,7 @@ class Gate:
         except InterlockError as error:
             await answer.problem(scope, error)
         except Exception as error:
-            log.exception("http.bug", path=scope["path"])
+            log.exception("http.bug", error_code="bug")
             if answer.started:
                 raise
             await answer.problem(scope, bug(error))

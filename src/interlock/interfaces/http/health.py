@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from interlock.core.errors import InterlockError
-from interlock.interfaces.http.asking import Resident
+from interlock.interfaces.http.asking import Asker, Resident
 from interlock.interfaces.http.routing import answer
 
-CHECK_SECONDS_MAX = 5.0
+CHECK_SECONDS_MAX = 2.0
 KEPT_SECONDS = 30.0
 KEPT_SECONDS_UNREADY = 1.0
 """What is broken is looked at again soon: nobody waits half a minute for what works again."""
@@ -63,13 +63,14 @@ class Readiness:
 
 
 def components_of(resident: Resident) -> tuple[Component, ...]:
-    """What serving HTTP needs: the resident process. It looks after database, keys and workers itself."""
+    """What serving HTTP needs: the resident process, which looks after database, keys and workers itself."""
 
-    async def hello() -> Mapping[str, object]:
-        told: Mapping[str, Any] = await resident.probe.call("hello", timeout_seconds=CHECK_SECONDS_MAX)
-        return {"version": told["version"], "started_at": told["started_at"], "warnings": len(told["warnings"])}
+    async def health() -> Mapping[str, object]:
+        told: Mapping[str, Any] = await resident.probe.call("health", timeout_seconds=CHECK_SECONDS_MAX)
+        # What is merely to be looked at by somebody keeps nobody's requests away.
+        return {"ready": told["status"] != "fail", "status": told["status"], "components": told["components"]}
 
-    return (Component("resident", hello),)
+    return (Component("resident", health),)
 
 
 @router.get("/livez", operation_id="livez", summary="Whether this process lives", include_in_schema=True)
@@ -80,7 +81,7 @@ async def livez() -> Response:
 
 @router.get("/readyz", operation_id="readyz", summary="Whether requests can be served")
 async def readyz(request: Request) -> Response:
-    """200 or 503. Who presents a token that may read `status` is told why."""
+    """200 or 503. Who presents a token that may read `health` is told why."""
     readiness: Readiness = request.app.state.readiness
     found = await readiness.look()
     ready = all(bool(seen["ready"]) for seen in found.values())
@@ -91,13 +92,26 @@ async def readyz(request: Request) -> Response:
     return answer(told, headers, status=200 if ready else 503)
 
 
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    summary="The metrics of the resident process",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(asking: Asker) -> Response:
+    """For Prometheus, with a token that may read `metrics`: `interlock tokens create --scope view:metrics`."""
+    data = await asking.view("metrics")
+    return Response(str(data["text"]), media_type=str(data["content_type"]))
+
+
 async def _may_know(request: Request) -> bool:
     token = request.scope.get("interlock.token")
     if token is None:
         return False
     resident: Resident = request.app.state.resident
     try:
-        await resident.client.call("view", {"name": "status", "args": {}}, token=token)
+        await resident.client.call("view", {"name": "health", "args": {}}, token=token)
     except InterlockError:
         return False
     return True

@@ -18,7 +18,9 @@ import structlog
 
 from interlock.core.errors import Conflict, Invalid, Permanent
 from interlock.core.http import Http
+from interlock.core.meter import Meter
 from interlock.engine.cancellation import cancel_all
+from interlock.engine.metrics import FRONT_STARTS, FRONT_UP
 from interlock.engine.signals import set_within
 from interlock.interfaces.http.options import LISTEN_DEFAULT, READY, FrontOptions, is_loopback, split_address
 from interlock.settings import Locations
@@ -68,7 +70,7 @@ def chosen_listening(http: Http, asked: str | None, *, default: bool) -> Listeni
 class Front:
     """The child process, started again whenever it dies."""
 
-    def __init__(self, locations: Locations, listening: Listening, listener: socket.socket) -> None:
+    def __init__(self, locations: Locations, listening: Listening, listener: socket.socket, meter: Meter) -> None:
         self._locations = locations
         self._listening = listening
         self._listener = listener
@@ -76,6 +78,7 @@ class Front:
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._meter = meter
 
     @property
     def url(self) -> str:
@@ -104,6 +107,7 @@ class Front:
                 msg = "the process that answers HTTP did not start"
                 fix = f"it said why, above or in {self._locations.log_file}; without it: interlock serve --no-http"
                 raise Permanent(msg, code="serve.front", fix=fix)
+        self._told_started()
         self._keeping = asyncio.create_task(self._keep())
 
     async def _answers(self, readiness: int) -> bool:
@@ -184,11 +188,17 @@ class Front:
         while self._process is not None:
             begun = loop.time()
             code = await self._process.wait()
+            self._meter.set(FRONT_UP, 0)
             attempt = 1 if loop.time() - begun > STEADY_SECONDS else attempt + 1
             log.error("http.front_died", code=code, attempt=attempt)
             if await set_within(self._stopping, _again_seconds(attempt)):
                 return
             self._process = await self._spawn()
+            self._told_started()
+
+    def _told_started(self) -> None:
+        self._meter.set(FRONT_UP, 1)
+        self._meter.count(FRONT_STARTS)
 
 
 def _require_tls(http: Http) -> None:
@@ -208,10 +218,10 @@ def _again_seconds(attempt: int) -> float:
 
 
 @asynccontextmanager
-async def http_front(locations: Locations, listening: Listening) -> AsyncIterator[Front]:
+async def http_front(locations: Locations, listening: Listening, meter: Meter) -> AsyncIterator[Front]:
     """Serve HTTP until the end. Raises Conflict when the address is taken, Invalid when it is none of ours."""
     with await _listener(locations, listening.listen) as listener:
-        front = Front(locations, listening, listener)
+        front = Front(locations, listening, listener, meter)
         await front.start()
         try:
             yield front

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from interlock.core.errors import Denied, Invalid, Transient
+from interlock.core.trace import TRACE
 from interlock.interfaces.local.client import (
     ANSWER_TIMEOUT_SECONDS,
     CONNECT_TIMEOUT_SECONDS,
@@ -202,6 +203,8 @@ class AsyncClient:
             request: JsonMapping = {"id": number, "method": method, "params": params or {}, "as": acting_as}
             if token is not None:
                 request["token"] = token
+            if (trace := TRACE.get()) is not None:
+                request["traceparent"] = trace.traceparent
             await line.send(request)
             while True:
                 answer = await line.receive(timeout_seconds)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from interlock.core.errors import Denied, Invalid, Transient
+from interlock.core.trace import TRACE
 from interlock.interfaces.local.protocol import (
     FRAME_BYTES_MAX,
     JsonMapping,
@@ -95,7 +96,11 @@ class Connection:
         # Whoever hung up may have said why first: then that is read below.
         with contextlib.suppress(Disconnected):
             request: JsonMapping = {"id": self._last_id, "method": method, "params": params or {}, "as": acting_as}
-            self._send(request if token is None else {**request, "token": token})
+            if token is not None:
+                request["token"] = token
+            if (trace := TRACE.get()) is not None:
+                request["traceparent"] = trace.traceparent
+            self._send(request)
         while True:
             frame = self._receive()
             error = frame.get("error")

@@ -88,6 +88,7 @@ class Methods:
             name: getattr(self, name)
             for name in [
                 "hello",
+                "health",
                 "submit",
                 "propose",
                 "decide",
@@ -114,6 +115,11 @@ class Methods:
                 "stop",
             ]
         }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What may be asked."""
+        return tuple(self._by_name)
 
     async def run(self, name: str, call: Call) -> JsonObject:
         """Raises NotFound for a name that is none, and whatever the method raises."""
@@ -150,6 +156,14 @@ class Methods:
             "state_folder": str(on.locations.state_folder),
             "warnings": [*on.book.current.warnings, *([trouble.message] if trouble is not None else [])],
         }
+
+    async def health(self, call: Call) -> JsonObject:
+        """How this process is; the account that runs it may always ask, others by the view of that name."""
+        validate(Nothing, call.params, "health")
+        view = self._on.views.views["health"]
+        if call.peer.uid not in (self._own_uid, 0) or call.actor.via is not None:
+            self._on.views.require(call.actor, view.name, view.discloses)
+        return await view.read(call.actor, None)
 
     async def submit(self, call: Call) -> JsonObject:
         """Take an ask through the door."""

@@ -10,12 +10,16 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 
 import structlog
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from interlock.bootstrap import Installation
 from interlock.core.actor import Actor
 from interlock.core.errors import Denied, InterlockError, Invalid, Permanent, Transient
+from interlock.core.meter import OTHER
+from interlock.core.trace import join_trace
 from interlock.engine.actors import actor_of_account, as_agent
 from interlock.engine.cancellation import cancel_all
+from interlock.engine.metrics import CONNECTIONS, REQUESTS
 from interlock.interfaces.local.call import Call
 from interlock.interfaces.local.methods import Methods
 from interlock.interfaces.local.protocol import (
@@ -45,7 +49,7 @@ IDLE_SECONDS_MAX = 600.0
 LINGER_SECONDS = 1.0
 LINGERING_MAX = 16
 IDENTIFIER_CHARACTERS_MAX = 100
-REQUEST_FIELDS = frozenset({"id", "method", "params", "as", "token"})
+REQUEST_FIELDS = frozenset({"id", "method", "params", "as", "token", "traceparent"})
 STRANGER_SECONDS_MAX = 10.0
 """How long an account that is nobody here may stay silent before it presents a token."""
 
@@ -111,6 +115,8 @@ class LocalServer:
         self._installation = installation
         self._own_uid = own_uid
         self._methods = Methods(installation, own_uid)
+        self._meter = installation.telemetry.meter
+        self._meter.know("method", self._methods.names)
         self._connections: set[asyncio.Task[None]] = set()
         self._places = Places(own_uid)
         self._lingering = 0
@@ -126,6 +132,7 @@ class LocalServer:
         if task is not None:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
+            self._meter.set(CONNECTIONS, len(self._connections))
         peer = peer_credentials(writer.get_extra_info("socket"))
         try:
             refused = await self._serve(peer, reader, writer)
@@ -138,6 +145,7 @@ class LocalServer:
             # `close` ends this task, which nobody awaits; until Python 3.12 asyncio takes its cancellation for a fault.
             log.debug("client.left_behind")
         finally:
+            self._meter.set(CONNECTIONS, max(0, len(self._connections) - 1))
             writer.close()
 
     async def _serve(
@@ -175,28 +183,39 @@ class LocalServer:
         self, line: bytes, peer: PeerCredentials, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         identifier: object = None
+        method, outcome = OTHER, "ok"
+        clear_contextvars()
         try:
             frame = decode_frame(line)
             identifier = _identifier(frame)
             unknown = set(frame) - REQUEST_FIELDS
             params = frame.get("params", {})
             if unknown or not isinstance(frame.get("method"), str) or not isinstance(params, dict):
-                msg = "a request has id, method, params, as and token, and nothing else"
+                msg = "a request has id, method, params, as, token and traceparent, and nothing else"
                 raise Invalid(msg, code="protocol.request")  # noqa: TRY301 - answered like every other error
+            method = str(frame["method"])
+            given = frame.get("traceparent")
+            trace = join_trace(given if isinstance(given, str) else None)
             actor = await self._actor(peer, frame)
+            bind_contextvars(trace_id=trace.trace_id, actor=actor.id, method=method)
             call = Call(actor, peer, params, identifier, reader, writer, partial(self._actor, peer))
-            result = await self._methods.run(str(frame["method"]), call)
+            result = await self._methods.run(method, call)
             await _send(writer, {"id": identifier, "result": result})
         except InterlockError as error:
+            outcome = error.kind
             await _send(writer, {"id": identifier, "error": error.to_json()})
         except ConnectionError:
             raise
         except Exception as error:
-            log.exception("request.bug")
+            outcome = "bug"
+            log.exception("request.bug", error_code="bug")
             told = Permanent(
                 f"Interlock has a bug: {type(error).__name__}", code="bug", fix="see serve.log in the state folder"
             )
             await _send(writer, {"id": identifier, "error": told.to_json()})
+
+        finally:
+            self._meter.count(REQUESTS, method, outcome)
 
     def _is_known(self, peer: PeerCredentials) -> bool:
         try:

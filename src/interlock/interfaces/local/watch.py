@@ -16,6 +16,7 @@ from interlock.core.actor import Actor
 from interlock.core.errors import Conflict, InterlockError, Invalid
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.run import Run, RunState
+from interlock.core.trace import parse_traceparent
 from interlock.engine.cancellation import cancel_all
 from interlock.engine.planner import validate
 from interlock.engine.signals import set_within
@@ -137,12 +138,14 @@ class Watch:
 
 def _seen(run: Run, pieces: list[tuple[int, str]], *, hears: bool) -> dict[str, object]:
     """`more`: there may be further output at once, so that an end is not the end yet."""
+    trace = parse_traceparent(run.traceparent)
     return {
         "run": run.number,
         "state": run.state.value,
         "state_reason": run.state_reason,
         "state_code": run.state_code,
         "final": run.state.is_final,
+        "trace_id": trace.trace_id if trace is not None else None,
         "output": pieces,
         "more": len(pieces) == PIECES_MAX,
         "hears": hears,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from mcp import MCPError
 from mcp.server.lowlevel import Server
 from mcp.types import (
     CallToolRequestParams,
@@ -16,10 +15,12 @@ from mcp.types import (
     Tool,
     ToolAnnotations,
 )
+from structlog.contextvars import bind_contextvars
 
 from interlock import __version__
 from interlock.core.errors import Denied, InterlockError, NotFound, Permanent, Transient
 from interlock.core.model import JsonObject
+from interlock.core.trace import TRACE, parse_traceparent
 from interlock.engine.planner import validate
 from interlock.interfaces.errors import ERROR_CODES
 from interlock.interfaces.mcp.guidance import INSTRUCTIONS
@@ -27,6 +28,7 @@ from interlock.interfaces.mcp.results import error_answer, tool_result
 from interlock.interfaces.mcp.session import ANSWER_SECONDS_MAX, Session
 from interlock.interfaces.mcp.tools import AGENT_TOOLS, AgentTool
 from interlock.interfaces.mcp.view_tools import PREFIX, VIEW_OUTPUT, read_view, readable_views
+from mcp import MCPError
 
 if TYPE_CHECKING:
     from mcp.server import ServerRequestContext
@@ -61,6 +63,7 @@ def make_server(session_of: SessionOf) -> Server[Any]:
         return ListToolsResult(tools=[*own, *(_described_view(name, view) for name, view in views.items())])
 
     async def on_call(context: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> CallToolResult:
+        _join(context, params)
         answer = await _answer(session_of(context.request), params.name, params.arguments or {})
         if answer is None:
             msg = f"there is no tool {params.name[:100]!r}"
@@ -70,6 +73,18 @@ def make_server(session_of: SessionOf) -> Server[Any]:
     return Server(
         "interlock", version=__version__, instructions=INSTRUCTIONS, on_list_tools=on_list, on_call_tool=on_call
     )
+
+
+def _join(context: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> None:
+    """Take the trace that the call names in `_meta`, or its HTTP request in a header, or the one of this process."""
+    meta: object = params.meta
+    given = meta.get("traceparent") if isinstance(meta, dict) else getattr(meta, "traceparent", None)
+    if given is None:
+        given = getattr(context.request, "headers", {}).get("traceparent")
+    trace = parse_traceparent(given if isinstance(given, str) else None) or TRACE.get()
+    TRACE.set(trace)
+    if trace is not None:
+        bind_contextvars(trace_id=trace.trace_id)
 
 
 async def _answer(session: Session, name: str, given: JsonObject) -> JsonObject | None:

@@ -1,0 +1,1 @@
+"""How Interlock itself is doing: its metrics and its health."""
