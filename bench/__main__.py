@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import audit, command_line, decisions, drain, http, latency, mcp, replay, sql
+from bench import audit, command_line, decisions, drain, http, latency, mcp, replay, sql, telemetry
 from bench.report import run
 
 if __name__ == "__main__":
@@ -20,6 +20,7 @@ if __name__ == "__main__":
                 replay.measure,
                 audit.measure,
                 command_line.measure,
+                telemetry.measure,
             )
         )
     )

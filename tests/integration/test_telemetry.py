@@ -9,12 +9,13 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import psycopg
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.resident import Resident, resident
-from interlock.core.errors import Denied
+from interlock.core.errors import Denied, InterlockError
 from interlock.engine.metrics import METRICS
 from interlock.interfaces.local.client import Connection
 
@@ -287,3 +288,74 @@ def test_without_a_collector_a_run_has_a_trace_and_programs_are_told_nothing(pos
         assert len(run["trace_id"]) == 32
         assert "told nothing" in made.run("output", str(run["number"])).stdout
         assert value(made, "interlock_trace_spans_total", end="sent") == 0
+
+
+@contextmanager
+def _away(postgres_endpoint: Any, made: Resident) -> Iterator[None]:
+    """Its database answers nobody, as if its server had gone."""
+    name = str(psycopg.conninfo.conninfo_to_dict(made.environment["INTERLOCK_DATABASE_URL"])["dbname"])
+    allow = psycopg.sql.SQL("alter database {} with allow_connections {}")
+    end = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and usename = current_user"
+    with (
+        psycopg.connect(postgres_endpoint.owner_conninfo, autocommit=True) as owner,
+        psycopg.connect(postgres_endpoint.app_conninfo, autocommit=True) as app,
+    ):
+        owner.execute(allow.format(psycopg.sql.Identifier(name), psycopg.sql.SQL("false")))
+        try:
+            app.execute(end, (name,))
+            yield
+        finally:
+            owner.execute(allow.format(psycopg.sql.Identifier(name), psycopg.sql.SQL("true")))
+
+
+def test_without_its_database_it_is_not_sound_and_metrics_are_told_all_the_same(postgres_endpoint: Any) -> None:
+    with resident(postgres_endpoint, "permissive") as made:
+        made.start()
+        with _away(postgres_endpoint, made):
+            made.until(lambda: made.ask("health")["status"] == "fail")
+            told = made.ask("health")["components"]
+            assert told["database"]["status"] == "fail"
+            assert told["keys"]["status"] == told["policies"]["status"] == "ok"
+            made.until(lambda: value(made, "interlock_database_up") == 0)
+        made.until(lambda: made.ask("health")["status"] == "ok")
+        made.until(lambda: value(made, "interlock_database_up") == 1)
+        assert "Traceback" not in made.log
+
+
+def test_what_is_broken_is_named_with_what_mends_it(postgres_endpoint: Any) -> None:
+    with resident(postgres_endpoint, "permissive") as made:
+        made.start()
+        keys = made.state_folder / "keys"
+        keys.rename(keys.with_name("elsewhere"))
+        told = made.ask("health")
+        assert told["status"] == "fail"
+        assert "gone" in told["components"]["keys"]["message"]
+        assert "backup" in told["components"]["keys"]["fix"]
+        keys.with_name("elsewhere").rename(keys)
+        policy = made.folder / "project" / "policies" / "test.cedar"
+        policy.write_text(policy.read_text(encoding="utf-8") + "nonsense", encoding="utf-8")
+        with pytest.raises(InterlockError):
+            made.ask("reload")
+        made.until(lambda: made.ask("health")["components"]["policies"]["status"] == "warn")
+        assert made.ask("health")["status"] == "warn"
+
+
+def test_an_address_for_traces_without_the_packages_is_said_before_anything_runs(postgres_endpoint: Any) -> None:
+    with resident(postgres_endpoint, "permissive", telemetry={"otlp_endpoint": "http://127.0.0.1:1"}) as made:
+        bare = made.folder / "bare"
+        bare.mkdir()
+        missing = "import sys\n" + "".join(f"sys.modules['{name}'] = None\n" for name in ("opentelemetry",))
+        (bare / "sitecustomize.py").write_text(missing, encoding="utf-8")
+        made.environment["PYTHONPATH"] = str(bare)
+        process = made.spawn()
+        assert process.wait(60) != 0
+        assert "interlock[telemetry]" in made.log
+        assert "Traceback" not in made.log
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "ftp://x", "http://user:password@x", "http://a b"])
+def test_an_address_that_is_none_is_refused_by_its_place(endpoint: str, postgres_endpoint: Any) -> None:
+    with resident(postgres_endpoint, "permissive", telemetry={"otlp_endpoint": endpoint}) as made:
+        process = made.spawn()
+        assert process.wait(60) != 0
+        assert "telemetry.otlp_endpoint" in made.log

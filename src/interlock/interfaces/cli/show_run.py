@@ -77,6 +77,7 @@ def show_run(screen: Screen, run: Record, evidence: Record) -> None:
             (say("key"), run.text("key")),
             (say("takes back"), f"Run {run.text('undo_of')}" if run.text("undo_of") else ""),
             (say("repeats"), f"Run {run.text('retry_of')}" if run.text("retry_of") else ""),
+            (say("trace"), run.text("trace_id")),
             (say("in force"), _in_force(run, evidence.records("rows"))),
         ],
         indent=2,
