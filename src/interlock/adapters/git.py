@@ -46,7 +46,9 @@ _ENVIRONMENT = {
 }
 # For the few commands that have to read the repository's own settings: none of these objects to being overruled.
 _OVERRULED = (
-    "core.alternateRefsCommand=",
+    "advice.graftFileDeprecated=false",
+    "core.alternateRefsCommand=/bin/true",
+    "core.attributesFile=/dev/null",
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
     "core.sshCommand=/bin/false",
@@ -57,6 +59,8 @@ _OVERRULED = (
 )
 _OF_OPERATOR = ("GIT_SSH_COMMAND", "SSH_AUTH_SOCK", "GIT_SSL_CAINFO", "HOME", "HTTPS_PROXY", "https_proxy")
 _SSH = re.compile(r"(?:ssh://[^/\s]+/.*|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^:].*)", re.DOTALL)
+# Of the Git folder that is ours. A graft file is named so that none is read, which git would give advice about.
+_OWN_SETTINGS = ("attributesFile = /dev/null", "[gc]", "auto = 0", "[advice]", "graftFileDeprecated = false")
 _OVERRULES = tuple(word for setting in _OVERRULED for word in ("-c", setting))
 
 
@@ -208,7 +212,7 @@ class Git:
             for key in _COMPARING:
                 value = settings.get(key, [""])[-1]
                 lines += [f"{key.removeprefix('core.')} = {value}"] if re.fullmatch(r"[a-z]{1,10}", value) else []
-            (folder / "config").write_text("\n".join([*lines, "[gc]", "auto = 0", ""]))
+            (folder / "config").write_text("\n".join([*lines, *_OWN_SETTINGS, ""]))
             yield _Look(self.binary, place, folder, self._outward({}), self._served("receive-pack"))
 
     def _settings(self, place: GitPlace) -> dict[str, list[str]]:

@@ -130,10 +130,10 @@ class Commit(_OfRepository):
             "repeatable": True,
             "timeout_seconds": COMMIT_SECONDS,
         }
-        count = facts["path_count"]
+        files = "1 staged file" if facts["path_count"] == 1 else f"{facts['path_count']} staged files"
         step = Step(
             verb="commit",
-            summary=f"commit {count} staged files to {branch}: {args.message.splitlines()[0][:200]}",
+            summary=f"commit {files} to {branch}: {args.message.splitlines()[0][:200]}",
             risk="low",
             operations=("git.commit",),
             discloses="content",
@@ -239,6 +239,7 @@ class Push(_OfRepository):
             msg = f"the address of {args.remote} holds a password"
             raise Invalid(msg, code="git.secret", fix=f"git remote set-url {args.remote}, without it")
         ref = f"refs/heads/{args.branch}" if args.branch is not None else head.ref
+        self._require_within(*self.git.written_at(url, ref))
         heads = self.git.remote_heads(url)
         old = heads.get(ref)
         if old == head.commit:
@@ -269,7 +270,10 @@ class Push(_OfRepository):
         if dirty:
             msg = f"the work tree {place.top} is not clean: {listed(dirty)}"
             raise Conflict(
-                msg, code="git.dirty", fix="commit or stash them, then ask again", details={"paths": [*dirty]}
+                msg,
+                code="git.dirty",
+                fix="commit, stash or ignore them, then ask again; allow_untracked=true passes files nobody added",
+                details={"paths": [*dirty]},
             )
 
     def plan(self, args: PushArgs, facts: JsonObject) -> Plan:
@@ -278,9 +282,10 @@ class Push(_OfRepository):
         branch = str(facts["ref"]).removeprefix("refs/heads/")
         lost = f", losing what {str(facts['old'])[:12]} holds" if facts["forced"] else ""
         kept = ("place", "url", "source", "ref", "new", "old")
+        what = "1 commit" if len(commits) == 1 else f"{len(commits)} commits"
         step = Step(
             verb="push",
-            summary=f"push {len(commits)} commits to {branch} at {facts['url']}{lost}",
+            summary=f"push {what} to {branch} at {facts['url']}{lost}",
             params={**{name: facts[name] for name in kept}, "allow_untracked": args.allow_untracked},
             targets=tuple(_targets(facts)),
             risk="high" if facts["forced"] else "medium",
@@ -305,6 +310,7 @@ class Push(_OfRepository):
         place, params = _place_of(step), step.params
         url, ref, new = str(params["url"]), str(params["ref"]), str(params["new"])
         old = str(params["old"]) if params["old"] is not None else None
+        self._require_within(*self.git.written_at(url, ref))
         there = self.git.remote_heads(url).get(ref)
         if there == new:
             return StepResult(ok=True, summary="it was there already", data={"commit": new})
