@@ -518,6 +518,59 @@ async def test_nothing_that_a_hostile_repository_brings_is_run(shop: Shop, monke
 
 
 @in_one_loop
+async def test_nothing_that_a_hostile_remote_of_this_machine_brings_is_run(shop: Shop) -> None:
+    mark = shop.data / "mark"
+    beside = shop.data / "beside"
+    git(shop.data, "clone", "-q", str(shop.remote), str(beside))
+    git(shop.top, "config", "remote.origin.url", str(beside))
+    git(beside, "config", "receive.denyCurrentBranch", "updateInstead")
+    for kind in ("smudge", "clean", "process"):
+        git(beside, "config", f"filter.evil.{kind}", f"touch {mark}; cat")
+    (beside / ".git" / "info" / "attributes").write_text("* filter=evil\n")
+    shop.commit_by_hand()
+    run = await shop.do("git.push")
+    assert not mark.exists()
+    assert run.state is not RunState.SUCCEEDED, "a work tree of others is not touched"
+    assert (beside / "a.txt").read_text() == "one\n"
+
+
+@in_one_loop
+async def test_a_remote_of_this_machine_cannot_have_files_read_out(shop: Shop, tmp_path: Path) -> None:
+    secret = tmp_path / "shadow"
+    secret.write_text("root:hashofthepassword:1:2:3\n")
+    for key, value in {"receive.fsckObjects": "true", "receive.fsck.skipList": str(secret)}.items():
+        git(shop.remote, "config", key, value)
+    shop.commit_by_hand()
+    run = await shop.do("git.push")
+    assert run.state is RunState.SUCCEEDED, f"{run.state_reason}: git stopped at what it read"
+
+
+@in_one_loop
+async def test_a_folder_outside_the_roots_is_not_pushed_to(shop: Shop, tmp_path: Path) -> None:
+    git(shop.data, "clone", "-q", "--bare", str(shop.remote), str(tmp_path / "out.git"))
+    (shop.data / "bait.git").symlink_to(tmp_path / "out.git")
+    shop.commit_by_hand()
+    for url in (str(tmp_path / "out.git"), f"file://{tmp_path}/out.git", str(shop.data / "bait.git")):
+        git(shop.top, "config", "remote.origin.url", url)
+        with pytest.raises(Denied, match="outside"):
+            await shop.propose("git.push")
+    (shop.data / "pointed").mkdir()
+    (shop.data / "pointed" / ".git").write_text(f"gitdir: {tmp_path}/out.git\n")
+    (shop.data / "beside").mkdir()
+    (shop.data / "beside.git").symlink_to(tmp_path / "out.git")
+    for name in ("pointed", "beside"):
+        git(shop.top, "config", "remote.origin.url", str(shop.data / name))
+        with pytest.raises(Invalid) as caught:
+            await shop.propose("git.push")
+        assert caught.value.code == "git.address"
+    git(shop.top, "config", "remote.origin.url", str(shop.remote))
+    (shop.remote / "logs" / "refs" / "heads").mkdir(parents=True)
+    (shop.remote / "logs" / "refs" / "heads" / "main").symlink_to(tmp_path / "any-file")
+    with pytest.raises(Denied, match="outside"):
+        await shop.propose("git.push")
+
+
+@in_one_loop
 async def test_replaced_and_grafted_objects_do_not_change_what_is_shown(shop: Shop) -> None:
     honest = shop.commit_by_hand("password-free\n")
     git(shop.top, "replace", "--graft", honest)

@@ -56,7 +56,14 @@ _OVERRULED = (
     "gc.auto=0",
     "maintenance.auto=false",
     "receive.autogc=false",
+    # A work tree that follows a push is written through its filters, which are programs.
+    "receive.denyCurrentBranch=refuse",
+    # A list of objects not to check is a file of any name, of which git tells the line that it does not understand.
+    "receive.fsckObjects=false",
+    "transfer.fsckObjects=false",
 )
+# What a push changes in a Git folder, besides the branch and its reflog.
+_PUSHED_TO = ("objects", "refs", "refs/heads", "packed-refs", "logs", "logs/HEAD")
 _OF_OPERATOR = ("GIT_SSH_COMMAND", "SSH_AUTH_SOCK", "GIT_SSL_CAINFO", "HOME", "HTTPS_PROXY", "https_proxy")
 _SSH = re.compile(r"(?:ssh://[^/\s]+/.*|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^:].*)", re.DOTALL)
 # Of the Git folder that is ours. A graft file is named so that none is read, which git would give advice about.
@@ -155,6 +162,13 @@ class Git:
             msg = f"the remote {remote!r} leads to {len(urls)} places; one at a time is pushed to"
             raise Invalid(msg, code="git.remotes", fix="give it one push address")
         return require_url(urls[0], place.top)
+
+    def written_at(self, url: str, ref: str) -> tuple[str, ...]:
+        """By what lies there now."""
+        if not url.startswith("/"):
+            return ()
+        git = _git_folder(Path(url))
+        return (str(git), *(str(git / name) for name in (*_PUSHED_TO, ref, f"logs/{ref}")))
 
     def remote_heads(self, url: str) -> dict[str, str]:
         """By the network, or in a folder of this machine."""
@@ -342,7 +356,9 @@ def require_url(url: str, top: str) -> str:
         msg = f"{url!r} is no address that is pushed to: https, ssh, or a folder"
         raise Invalid(msg, code="git.address", fix="use an https or ssh address")
     folder = Path(os.path.realpath(Path(top, path)))
-    git = folder / ".git" if (folder / ".git").is_dir() else folder
+    if not folder.exists():
+        folder = Path(os.path.realpath(f"{folder}.git"))
+    git = _git_folder(folder)
     active = [each.name for each in _hooks(git / "hooks")]
     config = git / "config"
     redirected = config.is_file() and re.search(rb"(?i)hookspath|include|alternaterefscommand", _body(config))
@@ -350,6 +366,21 @@ def require_url(url: str, top: str) -> str:
         msg = f"{folder} runs hooks of its own, which on this machine would run as Interlock"
         raise Invalid(msg, code="git.remote_hooks", fix="push to it over ssh, as the account that it belongs to")
     return str(folder)
+
+
+def _git_folder(folder: Path) -> Path:
+    """The Git folder that git finds when it is pushed to a folder. Raises Invalid where that may be another one.
+
+    Git takes the first of `.git` in it, itself, and the same with `.git` at the end (enter_repo, in git's path.c).
+    """
+    inner, beside = folder / ".git", Path(f"{folder}.git")
+    strange = os.path.lexists(inner) and (inner.is_symlink() or not inner.is_dir())
+    git = inner if inner.is_dir() else folder
+    whole = (git / "HEAD").is_file() and (git / "objects").is_dir() and (git / "refs").is_dir()
+    if strange or not whole or os.path.lexists(beside) or os.path.lexists(git / "commondir"):
+        msg = f"{folder} is no repository of its own, or leads to another one"
+        raise Invalid(msg, code="git.address", fix="name the bare repository itself, or push over ssh")
+    return git
 
 
 def _hooks(folder: Path) -> Iterator[Path]:

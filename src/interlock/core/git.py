@@ -100,6 +100,13 @@ class GitRepositories(Protocol):
         """Where a remote is pushed to. Raises NotFound, and Invalid for a transport that is not taken."""
         ...
 
+    def written_at(self, url: str, ref: str) -> tuple[str, ...]:
+        """The paths of this machine that a push of a branch to an address changes; none where it goes over a network.
+
+        Raises: Invalid when nobody can say which repository lies there.
+        """
+        ...
+
     def remote_heads(self, url: str) -> dict[str, str]:
         """The branches there (`refs/heads/main`) and their commits."""
         ...
