@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
 
 @pytest.fixture(scope="module")
 def front(postgres_endpoint: Any) -> Iterator[HttpFront]:
-    with http_front(postgres_endpoint) as made:
+    with http_front(postgres_endpoint, services={"prometheus": {"roles": ["viewer"]}}) as made:
         yield made
         assert "bug" not in made.resident.log
 
@@ -101,3 +103,23 @@ def test_an_agents_call_belongs_to_the_trace_that_it_names(front: HttpFront) -> 
         assert _trace_of(front, answer) == other
         answer = agent.ask("tools/call", name="run", arguments=asked("by-meta"), _meta=named)
         assert _trace_of(front, answer) == TRACE_ID
+
+
+def test_every_command_of_the_how_to_works(front: HttpFront) -> None:
+    text = (Path(__file__).parents[2] / "docs/howto/monitor.md").read_text(encoding="utf-8")
+    commands = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+    token = ""
+    for command in commands:
+        if command.startswith("curl"):
+            shown = command.replace("http://127.0.0.1:7410", front.url).replace("curl ", "curl --fail-with-body ")
+            environment = {"TOKEN": token, "PATH": "/usr/bin:/bin"}
+            ran = subprocess.run(
+                ["/bin/sh", "-c", shown], env=environment, capture_output=True, text=True, timeout=30, check=False
+            )
+        else:
+            words = command.split()[1:]
+            ran = front.resident.run(*words, *(["--confirm", "--output", "json"] if "tokens" in words else []))
+            token = json.loads(ran.stdout)["data"]["token"] if "tokens" in words else token
+        assert ran.returncode == 0, (command, ran.stdout, ran.stderr)
+    assert len(commands) == 4
+    assert token
