@@ -166,7 +166,7 @@ def _tables(locations: Locations, project: Project) -> Iterator[JsonObject]:
         faults = faults_of(error)
         if faults:
             yield from (_of_fault(each, str(error.details.get("file"))) | {"area": "tables"} for each in faults)
-        elif error.code != "policy.preset" and not (error.code or "").startswith("policy"):
+        elif error.code == "policy.table" or not error.code.startswith("policy"):  # other ones are told already
             yield {**finding("error", "tables", error.message, error.fix), **_place_of(error)}
         return
     for row in report.failed[:TABLE_FAULTS_SHOWN]:

@@ -195,6 +195,31 @@ def _alembic() -> Config:
     return config
 
 
+def newest_revision() -> str:
+    """The schema that this program knows."""
+    return str(ScriptDirectory.from_config(_alembic()).get_current_head())
+
+
+@asynccontextmanager
+async def one_connection(address: DatabaseAddress, timeout_seconds: int) -> AsyncIterator[Connection]:
+    """A connection without a pool, for a look. Raises Transient when the database does not answer in time."""
+    try:
+        connection = await psycopg.AsyncConnection[DictRow].connect(
+            address.app,
+            autocommit=True,
+            row_factory=dict_row,
+            connect_timeout=timeout_seconds,
+            application_name="interlock-doctor",
+            options=f"-c statement_timeout={timeout_seconds}s -c default_transaction_read_only=on",
+        )
+        async with connection:
+            yield connection
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        msg = f"the database does not answer: {_first_line(error)}"
+        fix = "see that it runs, and what INTERLOCK_DATABASE_URL says"
+        raise Transient(msg, code="database.unreachable", fix=fix) from error
+
+
 async def migrate(address: DatabaseAddress) -> None:
     """Bring the schema to this program's version; safe when many processes start at once.
 

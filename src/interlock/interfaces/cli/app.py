@@ -31,6 +31,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_mcp": ("mcp", "connect"),
     "verbs_tokens": ("tokens", "actors"),
     "verbs_config": ("config",),
+    "verbs_doctor": ("doctor",),
     "verbs_setup": ("init", "serve", "stop", "check", "demo"),
 }
 """Module -> the first words of its verbs."""
@@ -43,6 +44,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "serve",
         "stop",
         "check",
+        "doctor",
         "config",
         "policy",
         "schedules",

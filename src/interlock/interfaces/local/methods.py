@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from interlock import __version__
 from interlock.bootstrap import Installation
 from interlock.bootstrap.checking import check_installation, check_tokens
+from interlock.bootstrap.doctor import examine_installation
 from interlock.bootstrap.replaying import period_of
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied, Invalid, NotFound
@@ -72,6 +73,7 @@ CODE_OF_METHOD = {
     "policy_explain": "view:policy",
     "policy_replay": "view:policy",
     "check": "view:check",
+    "doctor": "view:check",
     "audit_verify": "audit:verify",
 }
 """What is neither an ask nor a view, and the code that somebody who is kept to codes needs for it."""
@@ -108,6 +110,7 @@ class Methods:
                 "policy_replay",
                 "reload",
                 "check",
+                "doctor",
                 "audit_verify",
                 "audit_export",
                 "receipt",
@@ -403,6 +406,11 @@ class Methods:
         validate(Nothing, call.params, "check")
         found = await asyncio.to_thread(check_installation, self._on)
         return {"findings": [*found, *await check_tokens(self._on)]}
+
+    async def doctor(self, call: Call) -> JsonObject:
+        """Look for what is wrong with the machine as well, and what this process alone can see of it."""
+        validate(Nothing, call.params, "doctor")
+        return {"findings": [each.model_dump(mode="json") for each in await examine_installation(self._on)]}
 
     async def audit_verify(self, call: Call) -> JsonObject:
         """Recompute every chain and the tree."""
