@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 
 IDLE_SECONDS = 120.0
 TOOLS_MAX = 2000
+TOOLS_SHOWN = 20
 PAGES_MAX = 50
 
 
@@ -70,15 +72,18 @@ class ServerSession:
         client = await self.client()
         try:
             async with asyncio.timeout(self.declared.connect_timeout_seconds):
-                found = [each for each in await _tools(client) if each.name == tool]
+                tools = await _tools(client)
         except Exception as error:
             self.close()
             log.info("mcp.listing_failed", server=self.name, error=type(error).__name__)
             msg = f"the MCP server {self.name} does not say which tools it has"
             raise _unreachable(msg) from error
+        found = [each for each in tools if each.name == tool]
         if not found:
             msg = f"the MCP server {self.name} has no tool {tool}"
-            raise NotFound(msg, code="mcp.tool_unknown", fix="look at its own documentation")
+            plain = sorted(each.name for each in tools if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", each.name))
+            fix = f"it has {', '.join(plain[:TOOLS_SHOWN])}" if plain else "look at its own documentation"
+            raise NotFound(msg, code="mcp.tool_unknown", fix=fix)
         if len(found) > 1:
             msg = f"the MCP server {self.name} has two tools called {tool}"
             raise Permanent(msg, code="mcp.garbage", fix="ask whoever makes that server")

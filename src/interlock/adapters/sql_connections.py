@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import select
 import threading
 import time
@@ -285,4 +286,5 @@ def translated(error: psycopg.Error, database: str) -> InterlockError:
 def _named(error: psycopg.Error) -> str:
     """The kind of an error whose own words may hold what stands in a row."""
     where = [name for name in (error.diag.constraint_name, error.diag.column_name) if name]
-    return f"{type(error).__name__} ({error.sqlstate})" + (f" at {', '.join(where)}" if where else "")
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    return f"{kind} ({error.sqlstate})" + (f" at {', '.join(where)}" if where else "")

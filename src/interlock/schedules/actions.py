@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar
 
 from pydantic import AwareDatetime, Field
@@ -112,10 +112,10 @@ class Once(_OfSchedule):
         now = self.ports.clock.now()
         days = (args.at - now).total_seconds() / 86400
         if days <= 0:
-            msg = f"{rfc3339(args.at)} has passed"
+            msg = f"{_moment(args.at)} has passed"
             raise Invalid(msg, code="schedule.past", fix="name a moment in the future, with its offset")
         if days > AHEAD_DAYS_MAX:
-            msg = f"{rfc3339(args.at)} is more than {AHEAD_DAYS_MAX} days ahead"
+            msg = f"{_moment(args.at)} is more than {AHEAD_DAYS_MAX} days ahead"
             raise Invalid(msg, code="schedule.far", fix="declare it under `schedules` in interlock.yaml")
         if args.action.startswith(NESTED):
             msg = "a schedule does not ask for schedules"
@@ -132,8 +132,7 @@ class Once(_OfSchedule):
 
     def plan(self, args: OnceArgs, facts: JsonObject) -> Plan:
         """One step, as bad as what it will ask for."""
-        at = rfc3339(args.at.astimezone(UTC))
-        summary = f"at {at} ask for: {facts['summary']}"[:500]
+        summary = f"at {_moment(args.at)} ask for: {facts['summary']}"[:500]
         spec = args.model_dump(mode="json", exclude={"name"}, exclude_none=True)
         risk = facts["risk"] if facts["risk"] != "none" else "low"
         undo = _step("cancel", f"cancel the one-off {args.name}", args.name, {})
@@ -208,6 +207,11 @@ class Resume(_OfSchedule):
         summary = f"resume the schedule {args.name}, which {facts['paused_by']} paused"
         step = _step("resume", summary, args.name, {}, irreversible="pause it again with its reason")
         return self._plan(args, facts, step)
+
+
+def _moment(at: datetime) -> str:
+    """To the second, with the offset it was named with."""
+    return at.isoformat(timespec="seconds")
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -170,6 +170,9 @@ def run_demo(folder: Path | None, *, colour: bool) -> int:
             folder=folder,
         )
     )
+    stage.tell(
+        say("An agent of your own comes in by `interlock connect claude`, a program by `interlock serve` (HTTP).")
+    )
     stage.tell(say("Stop it with `interlock stop`; `interlock demo` makes it anew."))
     return 0
 

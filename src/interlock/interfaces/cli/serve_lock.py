@@ -36,7 +36,11 @@ def alone(locations: Locations) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         msg = f"Interlock serves {locations.project_file} already"
-        raise Conflict(msg, code="resident.running", fix="interlock status") from error
+        raise Conflict(
+            msg,
+            code="resident.running",
+            fix="interlock stop, then the same again",
+        ) from error
     else:
         words = {"pid": os.getpid(), "door": str(locations.door_socket), "project": str(locations.project_file)}
         os.ftruncate(descriptor, 0)

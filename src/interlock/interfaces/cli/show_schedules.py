@@ -20,7 +20,7 @@ def show_schedules(screen: Screen, found: list[Record]) -> None:
         screen.line(
             Text(schedule.text("name"), style="bold"), f"  {schedule.text('action')}  ", _next(screen, schedule)
         )
-        parts = [schedule.text("cron") or schedule.text("at"), schedule.text("timezone"), schedule.text("actor")]
+        parts = [_when(schedule), schedule.text("timezone"), schedule.text("actor")]
         screen.quiet(" · ".join(part for part in parts if part), indent=4)
         if last:
             screen.line(_became(screen, last), indent=4)
@@ -34,7 +34,7 @@ def show_schedule(screen: Screen, data: Record) -> None:
     screen.fields(
         [
             (say("asks for"), f"{schedule.text('action')} {_arguments(schedule)}"),
-            (say("when"), schedule.text("cron") or schedule.text("at")),
+            (say("when"), _when(schedule)),
             (say("time zone"), schedule.text("timezone")),
             (say("as"), schedule.text("actor")),
             (say("next"), _next(screen, schedule)),
@@ -84,3 +84,8 @@ def _style(state: str) -> str:
 
 def _arguments(schedule: Record) -> str:
     return json.dumps(schedule.record("args").data, ensure_ascii=False)
+
+
+def _when(schedule: Record) -> str:
+    """The line of its clock, or its one moment to the second."""
+    return schedule.text("cron") or schedule.text("at").replace(".000000Z", "Z")

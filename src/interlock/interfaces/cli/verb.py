@@ -94,6 +94,14 @@ def verb(
     return register
 
 
+def verbs(app: typer.Typer, name: str, *, summary: str, examples: Sequence[str]) -> typer.Typer:
+    """Verbs that belong together, under one first word."""
+    shown = "\b\n" + say("Examples:") + "".join(f"\n  {example}" for example in examples)
+    group = typer.Typer(help=f"{summary}\n\n{shown}", short_help=summary, rich_markup_mode=None)
+    app.add_typer(group, name=name)
+    return group
+
+
 def perform(caller: Caller, function: Callable[[Caller], Answer]) -> int:
     """Call a verb, write what it answers, and return the exit code. Raises OutputLost when nobody can be told."""
     try:

@@ -22,7 +22,7 @@ from interlock.interfaces.cli.complete import complete_run
 from interlock.interfaces.cli.prompt import confirm
 from interlock.interfaces.cli.resident import attach
 from interlock.interfaces.cli.terminal import visible_json
-from interlock.interfaces.cli.verb import verb
+from interlock.interfaces.cli.verb import verb, verbs
 from interlock.interfaces.errors import FAILED, NOTHING_DONE_YET
 from interlock.interfaces.messages import say
 from interlock.settings import Locations, Settings
@@ -32,8 +32,12 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
-audit = typer.Typer(help=say("Evidence: show it, verify it, hand it to somebody else."), rich_markup_mode=None)
-app.add_typer(audit, name="audit")
+audit = verbs(
+    app,
+    "audit",
+    summary=say("Evidence: show it, verify it, hand it to somebody else."),
+    examples=("interlock audit verify", "interlock audit export evidence.tar.gz"),
+)
 
 SINCE_BYTES_MAX = 1024 * 1024
 

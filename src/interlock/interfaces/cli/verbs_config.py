@@ -11,7 +11,7 @@ import typer
 from interlock.interfaces.cli.answer import Answer, write_note
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.record import Record
-from interlock.interfaces.cli.verb import verb
+from interlock.interfaces.cli.verb import verb, verbs
 from interlock.interfaces.errors import FAILED
 from interlock.interfaces.messages import say
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
-config = typer.Typer(
-    help=say("What is configured: explain a key, show all, compare environments, schemas."), rich_markup_mode=None
+config = verbs(
+    app,
+    "config",
+    summary=say("What is configured: explain a key, show all, compare environments, schemas."),
+    examples=("interlock config explain limits.runs_at_once_max", "interlock config drift staging prod"),
 )
-app.add_typer(config, name="config")
 
 BASE_NAME = "base"
 """In `drift`: interlock.yaml without an overlay, unless an environment is called so."""

@@ -13,7 +13,7 @@ from interlock.interfaces.cli.arguments import read_arguments
 from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.complete import complete_action
-from interlock.interfaces.cli.verb import verb
+from interlock.interfaces.cli.verb import verb, verbs
 from interlock.interfaces.cli.verbs_ask import Confirm, Reason, Wait
 from interlock.interfaces.errors import FAILED
 from interlock.interfaces.messages import say
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
-policy = typer.Typer(help=say("The rules: check, test, explain, replay, apply, reload."), rich_markup_mode=None)
-app.add_typer(policy, name="policy")
+policy = verbs(
+    app,
+    "policy",
+    summary=say("The rules: check, test, explain, replay, apply, reload."),
+    examples=("interlock policy check", "interlock policy replay --since 7d", "interlock policy apply"),
+)
 
 
 @verb(

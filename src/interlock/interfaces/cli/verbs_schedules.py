@@ -10,7 +10,7 @@ from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.arguments import read_arguments
 from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask
 from interlock.interfaces.cli.caller import Caller
-from interlock.interfaces.cli.verb import verb
+from interlock.interfaces.cli.verb import verb, verbs
 from interlock.interfaces.cli.verbs_ask import Confirm, Reason, Wait
 from interlock.interfaces.messages import say
 
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
-schedules = typer.Typer(help=say("What the clock asks for: list, preview, pause, run."), rich_markup_mode=None)
-app.add_typer(schedules, name="schedules")
+schedules = verbs(
+    app,
+    "schedules",
+    summary=say("What the clock asks for: list, preview, pause, run."),
+    examples=("interlock schedules list", "interlock schedules preview nightly-report"),
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=say("the schedule's name"))]
 
@@ -141,12 +145,14 @@ def run(caller: Caller, name: Name, *, reason: Reason = None, confirm: Confirm =
     group="schedules",
     summary=say("Ask for an action once, at a moment in the future."),
     more=say("It goes through the door then, as you, with the rights that you have by then."),
-    examples=("interlock schedules once quiet file.restore --at 2027-12-01T03:00:00+08:00 --arg run=12",),
+    examples=(
+        'interlock schedules once quiet file.restore --at "$(date -d tomorrow --iso-8601=seconds)" --arg run=12',
+    ),
 )
 def once(
     caller: Caller,
     name: Name,
-    action: Annotated[str, typer.Argument(metavar="ACTION")],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help=say("its name, as `actions` lists it"))],
     *,
     at: Annotated[str, typer.Option(metavar="MOMENT", help=say("with its offset: 2027-12-01T03:00:00+08:00"))],
     arg: Annotated[list[str] | None, typer.Option("--arg", "-a", metavar="NAME=VALUE", help=say("an argument"))] = None,

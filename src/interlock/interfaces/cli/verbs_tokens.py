@@ -14,7 +14,7 @@ from interlock.core.token import ENTROPY_BYTES, make_token
 from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask
 from interlock.interfaces.cli.caller import Caller
-from interlock.interfaces.cli.verb import verb
+from interlock.interfaces.cli.verb import verb, verbs
 from interlock.interfaces.cli.verbs_ask import Confirm, Reason
 from interlock.interfaces.messages import say
 
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
-tokens = typer.Typer(help=say("Tokens: ways in for programs and for people who are elsewhere."), rich_markup_mode=None)
-app.add_typer(tokens, name="tokens")
+tokens = verbs(
+    app,
+    "tokens",
+    summary=say("Tokens: ways in for programs and for people who are elsewhere."),
+    examples=("interlock tokens create ci --actor service:deploy --days 30", "interlock tokens list"),
+)
 
 IDENTITY = re.compile(r"[a-z2-7]{12}")
 _RECORDED = frozenset({"succeeded", "waiting", "queued", "running"})
@@ -76,6 +80,7 @@ def create(
         words = ["tokens", "create", name, "--actor", whose, "--days", str(days)]
         words += [word for code in scope or [] for word in ("--scope", code)]
         words += ["--on-behalf-of", on_behalf_of] if on_behalf_of else []
+        words += ["--reason", reason] if reason else []
         answer.next = [shlex.join(["interlock", *words, "--confirm"])]
     return answer
 
@@ -137,7 +142,8 @@ def revoke(
     """`token.revoke`."""
     identity = _identity(caller, token)
     params: dict[str, object] = {"ask": {"action": "token.revoke", "args": {"id": identity}, "reason": reason}}
-    return ask(caller, Asking("submit", params, ["tokens", "revoke", identity, CONFIRM_HERE], confirm=confirm))
+    words = ["tokens", "revoke", identity, *(("--reason", reason) if reason else ()), CONFIRM_HERE]
+    return ask(caller, Asking("submit", params, words, confirm=confirm))
 
 
 def _identity(caller: Caller, token: str) -> str:
