@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from interlock.core.run import RunState
 from interlock.engine.db import Database
 
 RUNS_MAX = 500
@@ -11,6 +12,16 @@ RECENT = 5
 
 _LINE = """number, state, state_reason, state_code, actor_id, action, summary, risk, changes, created_at, due_at,
     expires_at, closed_at, reason, undo_of, retry_of"""
+
+_FILTERS = {"action": "action = %(action)s", "actor": "actor_id = %(actor)s", "before": "number < %(before)s"}
+
+# From each state the newest of those that are wanted, by an index that holds them in this order, and the newest of
+# these: however rare they are among all that ever happened, no other Run is looked at.
+_OF_STATES = """select {line} from run join (
+    select newest.number from unnest(%(states)s::text[]) as wanted (state) cross join lateral (
+        select number from run where run.state = wanted.state {filters} order by number desc limit %(limit)s) as newest
+    order by newest.number desc limit %(limit)s) as page using (number)
+order by number desc"""
 
 
 class ViewStore:
@@ -29,20 +40,21 @@ class ViewStore:
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """Newest first; `before` is the number to go on from."""
-        query = f"""select {_LINE} from run
-            where (%(states)s::text[] is null or state = any(%(states)s::text[]))
-              and (%(action)s::text is null or action = %(action)s)
-              and (%(actor)s::text is null or actor_id = %(actor)s)
-              and (%(before)s::bigint is null or number < %(before)s)
-            order by number desc limit %(limit)s"""
+        given = {"action": action, "actor": actor, "before": before}
+        filters = [_FILTERS[name] for name, value in given.items() if value is not None]
+        if states is None and action is None and actor is None:
+            where = f"where {filters[0]}" if filters else ""
+            query = f"select {_LINE} from run {where} order by number desc limit %(limit)s"
+        else:
+            query = _OF_STATES.format(line=_LINE, filters="".join(f"and {each} " for each in filters))
         parameters = {
-            "states": states,
-            "action": action,
-            "actor": actor,
-            "before": before,
+            **given,
+            "states": states if states is not None else [state.value for state in RunState],
             "limit": min(limit, RUNS_MAX),
         }
-        return await self._rows(query, parameters)
+        async with self._database.connection() as connection:
+            # Planned for its own limit each time: a plan for any limit would read the table from end to end.
+            return await (await connection.execute(query.encode(), parameters, prepare=False)).fetchall()
 
     async def attention(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """Runs that wait for somebody or that nobody understands, oldest first."""
