@@ -35,7 +35,8 @@ async def served(installation: Installation, owner: str) -> AsyncIterator[HttpCl
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     limits = HttpLimits(requests_per_second=100_000)
-    async with http_front(installation.locations, Listening(f"127.0.0.1:{port}", Http(limits=limits))):
+    listening = Listening(f"127.0.0.1:{port}", Http(limits=limits))
+    async with http_front(installation.locations, listening, installation.telemetry.meter):
         yield HttpClient(port, written.text)
 
 
@@ -56,6 +57,20 @@ class HttpClient:
             self._connection.close()
             run = self._post(body)
         assert run["run"]["state"] == "succeeded"
+
+    def page(self, path: str) -> int:
+        """How many Runs a page holds."""
+        try:
+            shown = self._get(path)
+        except (ConnectionError, http.client.HTTPException):
+            self._connection.close()
+            shown = self._get(path)
+        return len(shown["runs"])
+
+    def _get(self, path: str) -> dict[str, list[object]]:
+        self._connection.request("GET", path, headers=self._headers)
+        answered: dict[str, list[object]] = json.loads(self._connection.getresponse().read())
+        return answered
 
     def _post(self, body: str) -> dict[str, dict[str, object]]:
         self._connection.request("POST", "/api/v1/runs", body, self._headers)

@@ -76,7 +76,8 @@ async def agent_client(installation: Installation, owner: str) -> AsyncIterator[
         connection.execute(_INSERT, (written.id, PERSON.name, written.sha256, expires))
     port = _free_port()
     limits = HttpLimits(requests_per_second=100_000)
-    async with http_front(installation.locations, Listening(f"127.0.0.1:{port}", Http(limits=limits))):
+    listening = Listening(f"127.0.0.1:{port}", Http(limits=limits))
+    async with http_front(installation.locations, listening, installation.telemetry.meter):
         yield McpClient(port, {"Authorization": f"Bearer {written.text}", "Interlock-As": "claude"})
 
 
