@@ -13,7 +13,15 @@ from interlock.core.errors import Invalid, Transient
 from interlock.core.http import Http, HttpLimits, Tls
 from interlock.core.token import make_token
 from interlock.interfaces.http.events import Places, Seen
-from interlock.interfaces.http.gate import REFUSED_MAX, REFUSED_SECONDS, Body, Rates, Strangers, bearer_of
+from interlock.interfaces.http.gate import (
+    GOOD_SECONDS,
+    REFUSED_MAX,
+    REFUSED_SECONDS,
+    Body,
+    Rates,
+    Strangers,
+    bearer_of,
+)
 from interlock.interfaces.http.options import FrontOptions, split_address
 from interlock.interfaces.http.supervisor import chosen_listening
 
@@ -35,10 +43,10 @@ def test_a_bucket_fills_again_with_time_and_is_its_tokens_own() -> None:
 
 def test_guesses_hold_up_their_own_address_and_no_token_that_was_good() -> None:
     strangers = Strangers()
-    strangers.note("10.0.0.1", b"good", 200, 0.0)
+    strangers.note_good(b"good", 0.0)
     for _ in range(REFUSED_MAX):
         strangers.require_few("10.0.0.1", b"guess", 0.0)
-        strangers.note("10.0.0.1", b"guess", 401, 0.0)
+        strangers.note_refused("10.0.0.1", b"guess", 0.0)
     with pytest.raises(Transient) as caught:
         strangers.require_few("10.0.0.1", b"another guess", 1.0)
     assert caught.value.code == "token.too_many_failures"
@@ -49,9 +57,11 @@ def test_guesses_hold_up_their_own_address_and_no_token_that_was_good() -> None:
 
 def test_a_token_that_was_good_and_is_refused_is_a_stranger_again() -> None:
     strangers = Strangers()
-    strangers.note("::1", b"a", 200, 0.0)
+    strangers.note_good(b"a", 0.0)
+    assert strangers.is_good(b"a", 1.0)
+    assert not strangers.is_good(b"a", GOOD_SECONDS), "whether it still is, is asked now and then"
     for _ in range(REFUSED_MAX):
-        strangers.note("::1", b"a", 401, 0.0)
+        strangers.note_refused("::1", b"a", 0.0)
     with pytest.raises(Transient):
         strangers.require_few("::1", b"a", 0.0)
 

@@ -25,6 +25,10 @@ FAILURES_MAX = 20
 FAILURE_SECONDS = 60.0
 """After so many failures of one peer in so long, only tokens that were good before are looked up for it."""
 
+FAILURES_OF_OWN_ACCOUNT_MAX = 2000
+"""Of our HTTP front, who speaks for all that reach it and holds up each address by itself: a few who guess must not
+keep others from being let in for the first time."""
+
 PEERS_MAX = 1000
 NOBODY = "0" * 64
 """Compared with where there is no such token, so that it takes as long."""
@@ -47,16 +51,16 @@ class Failures:
 
     def add(self, peer: str) -> None:
         """One more."""
-        times = self._of.setdefault(peer, deque(maxlen=FAILURES_MAX))
+        times = self._of.setdefault(peer, deque(maxlen=FAILURES_OF_OWN_ACCOUNT_MAX))
         self._of.move_to_end(peer)
         times.append(self._monotonic())
         if len(self._of) > PEERS_MAX:
             self._of.popitem(last=False)
 
-    def too_many(self, peer: str) -> bool:
-        """Whether the peer has failed `FAILURES_MAX` times within `FAILURE_SECONDS`."""
+    def too_many(self, peer: str, most: int = FAILURES_MAX) -> bool:
+        """Whether the peer has failed `most` times within `FAILURE_SECONDS`."""
         times = self._of.get(peer)
-        return times is not None and len(times) == FAILURES_MAX and self._monotonic() - times[0] < FAILURE_SECONDS
+        return times is not None and len(times) >= most and self._monotonic() - times[-most] < FAILURE_SECONDS
 
 
 class TokenDesk:
@@ -76,8 +80,8 @@ class TokenDesk:
         self._forgotten = 0
         self._failures = Failures(clock.monotonic)
 
-    async def actor_of(self, text: str, peer: str = "") -> Actor:
-        """The bearer's actor, with `via` and `scopes`. `peer` is whom failures are counted for.
+    async def actor_of(self, text: str, peer: str = "", failures_max: int = FAILURES_MAX) -> Actor:
+        """The bearer's actor, with `via` and `scopes`. `peer` is whom failures are counted for, at most `failures_max`.
 
         Raises:
             Denied: `token.refused`, with one and the same message, when it is malformed, unknown, wrong, expired or
@@ -85,7 +89,7 @@ class TokenDesk:
             Transient: This peer failed too often, or the database does not answer.
         """
         written = read_token(text)
-        token = await self._look(written.id, peer) if written is not None else None
+        token = await self._look(written.id, peer, failures_max) if written is not None else None
         now = self._clock.now()
         same = hmac.compare_digest((written or _NOTHING).sha256, token.sha256 if token is not None else NOBODY)
         if token is None or not same or not token.is_good_at(now):
@@ -101,12 +105,12 @@ class TokenDesk:
         self._forgotten += 1
         self._kept.pop(identity, None)
 
-    async def _look(self, identity: str, peer: str) -> Token | None:
+    async def _look(self, identity: str, peer: str, failures_max: int) -> Token | None:
         kept = self._kept.get(identity)
         if kept is not None and self._clock.monotonic() - kept.read_at < FRESH_SECONDS:
             return kept.token
-        if kept is None and self._failures.too_many(peer):
-            msg = f"{FAILURES_MAX} tokens were refused within {FAILURE_SECONDS:.0f} s"
+        if kept is None and self._failures.too_many(peer, failures_max):
+            msg = f"{failures_max} tokens were refused within {FAILURE_SECONDS:.0f} s"
             raise Transient(msg, code="token.too_many_failures", fix="wait a minute", effect_sent=False)
         forgotten, read_at = self._forgotten, self._clock.monotonic()
         token = await self._store.by_id(identity)

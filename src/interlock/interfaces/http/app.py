@@ -108,7 +108,12 @@ def described() -> dict[str, Any]:
 
 def gated(app: FastAPI, limits: HttpLimits, hosts: tuple[str, ...], *, secure: bool) -> Gate:
     """The application as it is served."""
-    return Gate(app, limits, hosts, secure=secure)
+    resident: Resident = app.state.resident
+
+    async def introduce(token: str) -> None:
+        await resident.client.call("hello", token=token, timeout_seconds=limits.answer_seconds_max)
+
+    return Gate(app, limits, hosts, introduce, secure=secure)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

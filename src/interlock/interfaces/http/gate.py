@@ -8,6 +8,7 @@ import ipaddress
 import re
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +16,7 @@ import structlog
 from starlette.datastructures import Headers
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from interlock.core.errors import InterlockError, Invalid, Transient
+from interlock.core.errors import Denied, InterlockError, Invalid, Transient
 from interlock.core.http import HttpLimits
 from interlock.core.trace import join_trace
 from interlock.interfaces.http.problems import answer_problem, bug, missing_token
@@ -27,6 +28,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Introduce = Callable[[str], Awaitable[None]]
+"""Asks the resident process whose a token is. Raises Denied where it is nobody's, Transient."""
 
 TOKEN = re.compile(r"ilk_[a-z2-7]{12}_[A-Za-z0-9_-]{43,128}")
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
@@ -35,6 +38,13 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 TOKENS_KEPT = 10_000
 REFUSED_MAX = 10
 REFUSED_SECONDS = 60.0
+GOOD_SECONDS = 60.0
+"""How long a token counts as good here without asking again; whatever it is used for is looked up by the resident
+process all the same."""
+
+VERSION_6_BITS = 64
+"""Of an address of version 6: whoever has one has all that begin with them."""
+
 WRITE_SECONDS_MAX = 60.0
 """How long whoever reads an answer may not take the next piece of it."""
 
@@ -84,7 +94,11 @@ class Strangers:
 
     def __init__(self) -> None:
         self._refused: OrderedDict[str, deque[float]] = OrderedDict()
-        self._good: OrderedDict[bytes, None] = OrderedDict()
+        self._good: OrderedDict[bytes, float] = OrderedDict()
+
+    def is_good(self, key: bytes, now: float) -> bool:
+        """Whether this token was good within the last minute."""
+        return now - self._good.get(key, -GOOD_SECONDS) < GOOD_SECONDS
 
     def require_few(self, address: str, key: bytes, now: float) -> None:
         """Raises Transient where too many tokens from there were refused within a minute."""
@@ -95,19 +109,20 @@ class Strangers:
         details: dict[str, object] = {"retry_after_seconds": round(REFUSED_SECONDS)}
         raise Transient(msg, code="token.too_many_failures", fix="wait a minute", details=details, effect_sent=False)
 
-    def note(self, address: str, key: bytes, status: int, now: float) -> None:
-        """What a request with that token was answered."""
-        if status == HTTPStatus.UNAUTHORIZED:
-            self._good.pop(key, None)
-            self._refused.setdefault(address, deque(maxlen=REFUSED_MAX)).append(now)
-            self._refused.move_to_end(address)
-            if len(self._refused) > TOKENS_KEPT:
-                self._refused.popitem(last=False)
-        elif HTTPStatus.OK <= status < HTTPStatus.BAD_REQUEST:
-            self._good[key] = None
-            self._good.move_to_end(key)
-            if len(self._good) > TOKENS_KEPT:
-                self._good.popitem(last=False)
+    def note_refused(self, address: str, key: bytes, now: float) -> None:
+        """That token was none, or is none any more."""
+        self._good.pop(key, None)
+        self._refused.setdefault(address, deque(maxlen=REFUSED_MAX)).append(now)
+        self._refused.move_to_end(address)
+        if len(self._refused) > TOKENS_KEPT:
+            self._refused.popitem(last=False)
+
+    def note_good(self, key: bytes, now: float) -> None:
+        """The resident process knows whose it is."""
+        self._good[key] = now
+        self._good.move_to_end(key)
+        if len(self._good) > TOKENS_KEPT:
+            self._good.popitem(last=False)
 
 
 class Body:
@@ -158,10 +173,15 @@ class Gate:
         app: What is behind it.
         limits: Bounds.
         hosts: Names by which clients may call, besides addresses and localhost.
+        introduce: Asked about each token that is new here, before anything else is done with it: many answers come from
+            this process alone, and a guess must not be answered as if it had been right.
     """
 
-    def __init__(self, app: App, limits: HttpLimits, hosts: tuple[str, ...], *, secure: bool) -> None:
+    def __init__(
+        self, app: App, limits: HttpLimits, hosts: tuple[str, ...], introduce: Introduce, *, secure: bool
+    ) -> None:
         self._app = app
+        self._introduce = introduce
         self._limits = limits
         self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
         self._rates = Rates(limits.requests_per_second)
@@ -184,7 +204,7 @@ class Gate:
         answer = Answer(send, self._headers)
         body = Body(receive, self._limits)
         try:
-            self._admit(scope)
+            await self._admit(scope)
             await self._serve(scope, body, answer)
         except InterlockError as error:
             await answer.problem(scope, error)
@@ -193,9 +213,8 @@ class Gate:
             if answer.started:
                 raise
             await answer.problem(scope, bug(error))
-        if scope.get("interlock.token") is not None and scope["path"] not in OPEN_PATHS:
-            now = asyncio.get_running_loop().time()
-            self._strangers.note(_address_of(scope), scope["interlock.bearer"], answer.status, now)
+        if scope.get("interlock.token") is not None and answer.status == HTTPStatus.UNAUTHORIZED:
+            self._strangers.note_refused(_address_of(scope), scope["interlock.bearer"], _now())
         if not body.ended and not scope.get("interlock.stream"):
             await body.drain()
 
@@ -212,24 +231,45 @@ class Gate:
             msg = f"no answer after {self._limits.answer_seconds_max:g} s"
             raise Transient(msg, code="api.slow", fix="ask again with the same Idempotency-Key") from error
 
-    def _admit(self, scope: Scope) -> None:
+    async def _admit(self, scope: Scope) -> None:
         """Raises Invalid, Denied, Transient."""
         headers = Headers(scope=scope)
         self._require_host(headers.getlist("host"))
-        token = scope["interlock.token"] = bearer_of(headers)
-        if token is not None:
-            now = asyncio.get_running_loop().time()
-            key = scope["interlock.bearer"] = hashlib.sha256(token.encode()).digest()
-            self._strangers.require_few(_address_of(scope), key, now)
-            self._rates.take(key, now)
-        elif scope["path"] not in OPEN_PATHS:
+        scope["interlock.token"] = None
+        token = bearer_of(headers)
+        if scope["path"] in OPEN_PATHS:
+            await self._recognise(scope, token)
+        elif token is None:
             raise missing_token()
+        else:
+            await self._let_in(scope, token)
         if headers.get("content-encoding", "identity").lower() != "identity":
             msg = "a body is sent as it is, not compressed"
             raise Invalid(msg, code="api.media_type", fix="leave out Content-Encoding")
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 12 or int(length) > self._limits.body_bytes_max):  # noqa: PLR2004
             raise too_large(self._limits)
+
+    async def _recognise(self, scope: Scope, token: str | None) -> None:
+        """Where nobody needs a token, one that is not good is as none."""
+        if token is not None:
+            with suppress(InterlockError):
+                await self._let_in(scope, token)
+
+    async def _let_in(self, scope: Scope, token: str) -> None:
+        """Raises Denied, Transient."""
+        address, key = _address_of(scope), hashlib.sha256(token.encode()).digest()
+        self._strangers.require_few(address, key, _now())
+        self._rates.take(key, _now())
+        if not self._strangers.is_good(key, _now()):
+            try:
+                await self._introduce(token)
+            except Denied as error:
+                if error.code == "token.refused":
+                    self._strangers.note_refused(address, key, _now())
+                raise
+            self._strangers.note_good(key, _now())
+        scope["interlock.token"], scope["interlock.bearer"] = token, key
 
     def _require_host(self, given: list[str]) -> None:
         """Raises Invalid for a name that is not ours: a page of another site may have its name point here."""
@@ -293,9 +333,22 @@ def too_large(limits: HttpLimits) -> Invalid:
 
 
 def _address_of(scope: Scope) -> str:
-    """The address of the other end; that of the proxy where there is one."""
+    """The address of the other end, of version 6 its network; that of the proxy where there is one."""
     client = scope.get("client")
-    return str(client[0]) if client else ""
+    text = str(client[0]) if client else ""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, ipaddress.IPv4Address):
+        return text
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), VERSION_6_BITS), strict=False))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _is_address(host: str) -> bool:

@@ -197,6 +197,7 @@ class Methods:
     async def retry(self, call: Call) -> JsonObject:
         """Ask the same again."""
         params: AgainParams = validate(AgainParams, call.params, "retry")
+        await self._require_readable(call, params.run)
         return await self._outcome(
             call, await self._on.interventions.retry(call.actor, params.run, params.ask()), params
         )
@@ -204,6 +205,7 @@ class Methods:
     async def undo(self, call: Call) -> JsonObject:
         """Take a Run back."""
         params: AgainParams = validate(AgainParams, call.params, "undo")
+        await self._require_readable(call, params.run)
         return await self._outcome(
             call, await self._on.interventions.undo(call.actor, params.run, params.ask()), params
         )
@@ -467,6 +469,12 @@ class Methods:
         self._require_operator(call)
         self.asked_to_stop.set()
         return {"stopping": True}
+
+    async def _require_readable(self, call: Call, number: int) -> None:
+        """A new ask made of an old one shows its arguments. Raises Denied where it is somebody else's and may not be
+        read, NotFound."""
+        if (await self._on.store.by_number(number)).actor.id != call.actor.id:
+            self._on.views.require(call.actor, "run", "content")
 
     def _require_operator(self, call: Call) -> None:
         # Who came by a token came through another's account, and has none here.

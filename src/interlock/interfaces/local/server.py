@@ -20,6 +20,7 @@ from interlock.core.trace import join_trace
 from interlock.engine.actors import actor_of_account, as_agent
 from interlock.engine.cancellation import cancel_all
 from interlock.engine.metrics import CONNECTIONS, REQUESTS
+from interlock.engine.tokens import FAILURES_MAX, FAILURES_OF_OWN_ACCOUNT_MAX
 from interlock.interfaces.local.call import Call
 from interlock.interfaces.local.methods import Methods
 from interlock.interfaces.local.protocol import (
@@ -237,7 +238,9 @@ class LocalServer:
         if "token" in frame:
             token = frame["token"]
             # Never the account instead, which may have every right: a front lends its own to all who come through it.
-            actor = await self._installation.tokens.actor_of(token if isinstance(token, str) else "", f"uid:{peer.uid}")
+            most = FAILURES_OF_OWN_ACCOUNT_MAX if peer.uid == self._own_uid else FAILURES_MAX
+            text = token if isinstance(token, str) else ""
+            actor = await self._installation.tokens.actor_of(text, f"uid:{peer.uid}", most)
         else:
             actor = self._account(peer)
         agent = frame.get("as")
