@@ -168,6 +168,21 @@ def test_approving_takes_the_code_for_that_risk(served: Resident) -> None:
     assert call(served, every, "decide", run=number, verdict=True, wait_seconds=10)["run"]["state"] == "succeeded"
 
 
+def test_whatever_can_say_yes_to_everything_for_a_person_is_a_high_risk(served: Resident) -> None:
+    found = {}
+    for scopes in ([], ["*"], ["view:*", "approve:*"], ["approve:high"], ["approve:low"], ["run:*", "view:*"]):
+        for kind in ("person:bob", "service:deploy"):
+            args = {"id": "d" * 12, "name": "more", "actor": kind, "hash": "0" * 64, "scopes": scopes}
+            proposal = served.ask("propose", ask={"action": "token.create", "args": args})["proposal"]
+            found[kind, *scopes] = proposal["risk"]
+    assert {key for key, risk in found.items() if risk == "high"} == {
+        ("person:bob",),
+        ("person:bob", "*"),
+        ("person:bob", "view:*", "approve:*"),
+        ("person:bob", "approve:high"),
+    }
+
+
 def test_a_role_with_codes_binds_a_person_and_the_agents_that_work_for_him(served: Resident) -> None:
     vera = create(served, "vera", "--actor", "person:vera")
     assert view(served, vera, "people")["you"]["name"] == "vera"

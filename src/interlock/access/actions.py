@@ -12,7 +12,7 @@ from interlock.core.errors import Denied, NotFound
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
-from interlock.core.role import Code
+from interlock.core.role import Code, covering
 from interlock.core.token import Token
 from interlock.engine.actors import declared_actor
 
@@ -61,6 +61,11 @@ def token_of(params: JsonObject, created_by: str, created_at: datetime, expires_
             "expires_at": expires_at,
         }
     )
+
+
+def _approves_everything(scopes: tuple[str, ...]) -> bool:
+    """Whether a bearer with these scopes can say yes in a person's name to what is worst, as he can without any."""
+    return not scopes or not set(covering("approve:high")).isdisjoint(scopes)
 
 
 def _revoke_step(identity: str, summary: str) -> Step:
@@ -121,8 +126,7 @@ class CreateToken(_OfTokens):
             summary=summary[:500],
             params=args.model_dump(mode="json"),
             targets=(Target(kind=kind, id=actor), Target(kind="token", id=args.id)),
-            # Whoever has all of a person's rights can also say yes for him.
-            risk="high" if kind == "person" and not args.scopes else "medium",
+            risk="high" if kind == "person" and _approves_everything(args.scopes) else "medium",
             operations=("token.create",),
             repeatable=True,
             undo=_revoke_step(args.id, f"revoke the token {args.name} ({args.id})"),
