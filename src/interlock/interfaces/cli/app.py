@@ -39,25 +39,9 @@ MODULES: dict[str, tuple[str, ...]] = {
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("status", "exec", "do", "pending", "approve", "deny", "log", "show", "output", "why", "undo", "retry", "actions"),
     ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
-    (
-        "init",
-        "serve",
-        "stop",
-        "check",
-        "doctor",
-        "config",
-        "policy",
-        "schedules",
-        "audit",
-        "tokens",
-        "actors",
-        "adopt",
-        "backup",
-        "restore",
-        "connect",
-        "mcp",
-        "demo",
-    ),
+    ("init", "serve", "stop", "check", "doctor", "config", "backup", "restore", "demo"),
+    ("policy", "schedules", "adopt", "audit"),
+    ("connect", "mcp", "tokens", "actors"),
 )
 """How `interlock --help` lists them."""
 
@@ -71,7 +55,13 @@ class Verbs(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - overrides
         """One section for each group; a verb that is in none would be forgotten, so it comes last."""
-        titles = (say("Every day"), say("When something is wrong"), say("Set-up, rules and evidence"))
+        titles = (
+            say("Every day"),
+            say("When something is wrong"),
+            say("Set-up and upkeep"),
+            say("Rules, schedules and evidence"),
+            say("Ways in, and who may use them"),
+        )
         grouped = [[name for name in names if name in self.commands] for names in GROUPS]
         rest = [name for name in self.commands if not any(name in names for names in GROUPS)]
         for title, names in zip((*titles, "…"), (*grouped, rest), strict=True):
