@@ -275,7 +275,7 @@ def test_who_may_not_read_metrics_is_denied(postgres_endpoint: Any) -> None:
     body = {"agents": {"claude": {"roles": ["reader"]}}, "roles": {"reader": {"codes": ["view:runs"]}}}
     with resident(postgres_endpoint, "permissive", **body) as made:
         made.start()
-        for method, params in (("view", {"name": "metrics"}), ("view", {"name": "health"})):
+        for method, params in (("view", {"name": "metrics"}), ("view", {"name": "health"}), ("health", {})):
             with pytest.raises(Denied):
                 made.ask(method, "claude", **params)
 
