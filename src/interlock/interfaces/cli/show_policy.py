@@ -85,7 +85,7 @@ def show_replay(screen: Screen, data: Record) -> None:
             screen.heading(policy)
             screen.quiet(text_in_words(group.text("reason")), indent=2)
         screen.line(
-            say("{count} Runs", count=group.number("count")),
+            say("1 Run") if group.number("count") == 1 else say("{count} Runs", count=group.number("count")),
             Text("  "),
             *_turn(group),
             Text(f"  {_part(group)}"),
@@ -96,10 +96,17 @@ def show_replay(screen: Screen, data: Record) -> None:
         if group.number("count") > len(group.records("examples")):
             screen.quiet(say("all of them: {runs}", runs=_cut(group.text("runs"))), indent=4)
     for group in data.records("unreplayable_by_cause"):
-        screen.heading(say("Nobody can say for {count} Runs", count=group.number("count")))
+        count = group.number("count")
+        screen.heading(
+            say("Nobody can say for 1 Run") if count == 1 else say("Nobody can say for {count} Runs", count=count)
+        )
         screen.quiet(group.text("why"), indent=2)
         screen.quiet(_cut(group.text("runs")), indent=2)
-    screen.blank()
+    if not data.number("decided") and not data.number("unreplayable"):
+        screen.quiet(say("no Run was asked for in that time"))
+        return
+    if data.records("differences") or data.records("unreplayable_by_cause"):
+        screen.blank()
     counts = {name: data.number(name) for name in ("decided", "different", "unreplayable")}
     text = say("{decided} Runs decided again: {different} would be answered otherwise", **counts)
     screen.line(styled("failed" if counts["different"] or counts["unreplayable"] else "ok", text))

@@ -105,8 +105,8 @@ def show(
 )
 def drift(
     caller: Caller,
-    one: Annotated[str, typer.Argument(metavar="A")],
-    other: Annotated[str, typer.Argument(metavar="B")],
+    one: Annotated[str, typer.Argument(metavar="A", help=say("an environment, or `base`"))],
+    other: Annotated[str, typer.Argument(metavar="B", help=say("the one to compare it with"))],
 ) -> Answer:
     """Secrets are told by their references only."""
     from interlock.engine.configuration import drift as drift_between
