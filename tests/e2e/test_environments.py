@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,18 @@ def test_each_run_keeps_the_digest_of_the_configuration_that_was_in_force(shop: 
     assert third["configuration"][:12] in shop.run("show", str(run["number"])).stdout
     assert run["decision"]["policy_set"][:12] in shop.run("show", str(run["number"])).stdout
     assert shop.json("audit", "verify")["ok"]
+
+
+def test_a_backup_holds_the_overlays_and_which_of_them_was_in_force(shop: Shop) -> None:
+    archive = shop.folder / "backup.tar.gz"
+    assert shop.run("backup", str(archive)).returncode == 0
+    with tarfile.open(archive, "r:gz") as tar:
+        assert {"project/interlock.yaml", "project/interlock.prod.yaml", "project/interlock.dev.yaml"} <= set(
+            tar.getnames()
+        )
+        record = tar.extractfile("state/environment")
+        assert record is not None
+        assert record.read() == b"prod\n"
 
 
 def test_the_key_does_not_change_the_environment_of_a_process_that_runs(shop: Shop) -> None:

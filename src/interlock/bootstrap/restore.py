@@ -11,7 +11,7 @@ from interlock.bootstrap.database import embedded_server
 from interlock.core.errors import Conflict
 from interlock.core.model import JsonObject
 from interlock.engine.audit.seal import after_restore
-from interlock.engine.backup import DATABASE, STATE_PARTS, unpack_backup
+from interlock.engine.backup import DATABASE, ENVIRONMENT_FILE, STATE_PARTS, unpack_backup
 from interlock.engine.db import Database, DatabaseAddress, connection_words, grant_rights, migrate
 from interlock.settings import Locations
 
@@ -37,6 +37,9 @@ def restore(archive: Path, locations: Locations, database_url: str | None, owner
             if (source := Path(folder, "state", part)).is_dir():
                 _make_private(source)
                 source.rename(locations.state_folder / part)
+        if (record := Path(folder, "state", ENVIRONMENT_FILE)).is_file():
+            record.chmod(0o600)
+            record.rename(locations.environment_file)
     asyncio.run(_after_restore(address))
     return manifest
 

@@ -16,6 +16,7 @@ from typing import IO
 
 from interlock.core.errors import Invalid, Permanent
 from interlock.core.model import JsonObject
+from interlock.engine.project_file import environments_of, overlay_file
 from interlock.lib.clock import rfc3339
 
 FORMAT = "interlock-backup-1"
@@ -25,6 +26,8 @@ MEMBERS_MAX = 1_000_000
 MANIFEST_BYTES_MAX = 256 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 STATE_PARTS = ("keys", "blobs")
+ENVIRONMENT_FILE = "environment"
+"""Which environment ran: what is restored runs as the same one."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,11 @@ def _files(parts: BackupParts) -> Iterator[tuple[Path, str]]:
             if path.is_file() and not path.is_symlink():
                 yield path, str(PurePosixPath("state", part, path.relative_to(root)))
     yield parts.project_file, "project/interlock.yaml"
+    for name in environments_of(parts.project_file):
+        yield overlay_file(parts.project_file, name), f"project/interlock.{name}.yaml"
+    record = parts.state_folder / ENVIRONMENT_FILE
+    if record.is_file() and not record.is_symlink():
+        yield record, f"state/{ENVIRONMENT_FILE}"
     for folder in parts.policies:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink():
