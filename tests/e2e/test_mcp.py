@@ -267,12 +267,9 @@ def test_a_person_may_be_narrowed_to_an_agent_of_his(front: HttpFront) -> None:
 
 def test_without_a_good_token_nothing_is_answered(front: HttpFront) -> None:
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-    for token in (None, "x", "ilk_aaaaaaaaaaaa_short"):
+    for token in (None, "x", "ilk_aaaaaaaaaaaa_short", "ilk_aaaaaaaaaaaa_" + "A" * 43):
         with HttpAgent(front.url, token) as agent:
             assert agent.post(message).status_code == 401
-    with HttpAgent(front.url, "ilk_aaaaaaaaaaaa_" + "A" * 43) as agent, pytest.raises(McpFailure) as caught:
-        agent.tools()
-    assert caught.value.code == ERROR_CODES["denied"].mcp_code
 
 
 def test_a_revoked_token_ends_at_once(front: HttpFront) -> None:
