@@ -164,6 +164,17 @@ def test_an_acceptance_is_taken_back_by_undo(shop: Resident) -> None:
         call(shop, "flood")
 
 
+def test_tools_lists_what_was_accepted_with_its_arguments_and_names_no_other_server(shop: Resident) -> None:
+    accept(shop, "append")
+    listed = shop.run("tools", "tickets")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert any(line.split()[:4] == ["tickets", "append", "text,", "folder"] for line in listed.stdout.splitlines())
+    found = json.loads(shop.run("tools", "--output", "json").stdout)["data"]
+    assert {tool["server"] for tool in found["tools"]} == {"tickets"}
+    assert "input_schema" in found["tools"][0]["description"]
+    assert shop.run("tools", "elsewhere").returncode == 3
+
+
 def test_what_a_tool_calls_an_error_fails_the_run_and_its_words_are_data(shop: Resident) -> None:
     accept(shop, "fail")
     run = approve(shop, call(shop, "fail", "claude"))

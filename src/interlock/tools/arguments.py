@@ -58,7 +58,7 @@ def require_fitting(args: JsonObject, schema: JsonObject, where: str) -> None:
         raise Invalid(msg, code="mcp.schema", fix="ask whoever makes that server for a plainer schema") from error
     if problems:
         msg = f"{where}: {'; '.join(problems)}"
-        fix = "see the schema that was accepted: the view outside_tools"
+        fix = "see what was accepted: interlock tools --output json, or the view outside_tools"
         raise Invalid(msg, code="args.invalid", fix=fix, details={"problems": list(problems)})
 
 

@@ -25,7 +25,7 @@ def open_room(parts: RoomParts) -> Room:
         earlier, now = described(payload, server, tool), await store.find(server, tool)
         if now is not None and now.digest not in {digest, earlier.digest if earlier is not None else digest}:
             msg = f"{tool} of {server} was accepted anew since, as {now.digest[:12]}"
-            raise Stale(msg, code="mcp.accepted_since", fix="look at it: the view outside_tools")
+            raise Stale(msg, code="mcp.accepted_since", fix="look at it: interlock tools")
         if earlier is None:
             return {"count": await store.forget(server, tool, digest)}
         await store.accept(run.number, run.actor.id, earlier)

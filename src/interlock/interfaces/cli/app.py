@@ -28,7 +28,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_policy": ("policy",),
     "verbs_schedules": ("schedules",),
     "verbs_audit": ("audit", "backup", "restore"),
-    "verbs_mcp": ("mcp", "connect"),
+    "verbs_mcp": ("mcp", "connect", "tools"),
     "verbs_tokens": ("tokens", "actors"),
     "verbs_config": ("config",),
     "verbs_doctor": ("doctor",),
@@ -41,7 +41,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
     ("init", "serve", "stop", "check", "doctor", "config", "backup", "restore", "demo"),
     ("policy", "schedules", "adopt", "audit"),
-    ("connect", "mcp", "tokens", "actors"),
+    ("connect", "mcp", "tools", "tokens", "actors"),
 )
 """How `interlock --help` lists them."""
 

@@ -1,4 +1,4 @@
-"""Shows tokens, and who may come in."""
+"""Shows tokens, who may come in, and which tools of others may be called."""
 
 from __future__ import annotations
 
@@ -37,6 +37,24 @@ def show_actors(screen: Screen, actors: list[Record]) -> None:
         may = _several(actor.texts("codes")) if "codes" in actor else say("what policy lets him")
         rows.append((actor.text("id"), ", ".join(actor.texts("roles")), actor.text("tokens"), may or say("nothing")))
     screen.rows(columns, rows)
+
+
+def show_tools(screen: Screen, servers: list[str], tools: list[Record]) -> None:
+    """One row each, and a line for each server of which nothing was accepted."""
+    if not servers and not tools:
+        screen.quiet(say("no servers; declare them under `mcp_servers` in interlock.yaml"))
+        return
+    columns = (say("server"), say("tool"), say("arguments"), say("accepted by"), say("accepted"))
+    rows = []
+    for tool in tools:
+        taken = ", ".join(tool.record("description").record("input_schema").record("properties").data)
+        when = screen.moment(tool.text("accepted_at"))
+        rows.append((tool.text("server"), tool.text("tool"), taken, tool.text("accepted_by"), when))
+    if rows:
+        screen.rows(columns, rows)
+    for server in servers:
+        if server not in {tool.text("server") for tool in tools}:
+            screen.quiet(say("{server}: no tool was accepted", server=server))
 
 
 def _several(codes: list[str]) -> str:

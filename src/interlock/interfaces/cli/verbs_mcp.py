@@ -1,4 +1,4 @@
-"""The verbs by which AI agents are connected: mcp, connect."""
+"""The verbs of the Model Context Protocol: mcp, connect, and tools for the other way round."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interlock.core.errors import NotFound
 from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.verb import verb
@@ -130,3 +131,30 @@ def _not_written(data: dict[str, object], change: Change, *, shown: bool) -> Ans
 def _show(screen: Screen, change: Change) -> None:
     screen.heading(str(change.path))
     screen.block(change.difference)
+
+
+@verb(
+    app,
+    "tools",
+    summary=say("Tools of outside MCP servers: which were accepted, by whom, and the arguments they take."),
+    more=say("`mcp.accept` makes another one known, and `mcp.call` calls it."),
+    examples=("interlock tools", "interlock tools tickets --output json"),
+)
+def tools(
+    caller: Caller,
+    server: Annotated[str | None, typer.Argument(metavar="SERVER", help=say("only those of this server"))] = None,
+) -> Answer:
+    """The view `outside_tools`; with JSON, each with its schema. Raises NotFound."""
+    data = caller.view("outside_tools")
+    declared = [name for name in data.texts("servers") if server in (None, name)]
+    found = [tool for tool in data.records("tools") if server in (None, tool.text("server"))]
+    if server is not None and not declared and not found:
+        msg = f"interlock.yaml declares no MCP server {server}"
+        raise NotFound(msg, code="mcp.server_unknown", fix="interlock tools")
+
+    def show(screen: Screen) -> None:
+        from interlock.interfaces.cli.show_access import show_tools
+
+        show_tools(screen, declared, found)
+
+    return Answer(data={"servers": declared, "tools": [dict(tool.data) for tool in found]}, show=show)
