@@ -13,13 +13,20 @@ RECENT = 5
 _LINE = """number, state, state_reason, state_code, actor_id, action, summary, risk, changes, created_at, due_at,
     expires_at, closed_at, reason, undo_of, retry_of"""
 
-_FILTERS = {"action": "action = %(action)s", "actor": "actor_id = %(actor)s", "before": "number < %(before)s"}
+_FILTERS = {"action": "and action = %(action)s", "actor": "and actor_id = %(actor)s"}
+_BEYOND = 2**63 - 1
+
+_PAGE = f"select {_LINE} from run where number < %(before)s order by number desc limit %(limit)s"
 
 # From each state the newest of those that are wanted, by an index that holds them in this order, and the newest of
-# these: however rare they are among all that ever happened, no other Run is looked at.
-_OF_STATES = """select {line} from run join (
+# these: however rare they are among all that ever happened, no other Run is looked at. `state = wanted.state` would say
+# the same as the two comparisons, but then `order by number` is enough, and the planner, which cannot know the state,
+# may go through every Run there is by its number in the hope of meeting some.
+_PAGE_OF = """select {line} from run join (
     select newest.number from unnest(%(states)s::text[]) as wanted (state) cross join lateral (
-        select number from run where run.state = wanted.state {filters} order by number desc limit %(limit)s) as newest
+        select number from run
+        where run.state >= wanted.state and (run.state, number) < (wanted.state, %(before)s::bigint) {filters}
+        order by run.state desc, number desc limit %(limit)s) as newest
     order by newest.number desc limit %(limit)s) as page using (number)
 order by number desc"""
 
@@ -40,15 +47,14 @@ class ViewStore:
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """Newest first; `before` is the number to go on from."""
-        given = {"action": action, "actor": actor, "before": before}
-        filters = [_FILTERS[name] for name, value in given.items() if value is not None]
-        if states is None and action is None and actor is None:
-            where = f"where {filters[0]}" if filters else ""
-            query = f"select {_LINE} from run {where} order by number desc limit %(limit)s"
-        else:
-            query = _OF_STATES.format(line=_LINE, filters="".join(f"and {each} " for each in filters))
+        given = {"action": action, "actor": actor}
+        query = _PAGE
+        if states is not None or action is not None or actor is not None:
+            filters = " ".join(_FILTERS[name] for name, value in given.items() if value is not None)
+            query = _PAGE_OF.format(line=_LINE, filters=filters)
         parameters = {
             **given,
+            "before": before if before is not None else _BEYOND,
             "states": states if states is not None else [state.value for state in RunState],
             "limit": min(limit, RUNS_MAX),
         }
