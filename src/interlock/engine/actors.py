@@ -63,7 +63,8 @@ def as_agent(project: Project, caller: Actor, name: str) -> Actor:
     declared = project.agents.get(name)
     if declared is None and project.agents:
         msg = f"interlock.yaml declares no agent {name}, but {_listed(project.agents)}"
-        raise NotFound(msg, code="actor.agent_undeclared", fix="name one of those, or declare it under `agents` in interlock.yaml")
+        fix = "name one of those, or declare it under `agents` in interlock.yaml"
+        raise NotFound(msg, code="actor.agent_undeclared", fix=fix)
     owner = _owner(declared.on_behalf_of) if declared is not None else None
     if owner is not None and owner != caller.id:
         msg = f"the agent {name} works for {owner}"

@@ -29,7 +29,7 @@ app = typer.Typer()
     "doctor",
     summary=say("Look at everything that may be wrong with machine and installation; each finding names its command."),
     more=say("Nothing is changed. Exit code 1 when something is wrong. It needs no resident process, and starts none."),
-    examples=("interlock doctor", "interlock doctor --output json", "sudo interlock doctor --remove-orphans"),
+    examples=("interlock doctor", "interlock doctor --output json", "interlock doctor --remove-orphans"),
 )
 def doctor(
     caller: Caller,
