@@ -54,6 +54,7 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "health": ({},),
     "metrics": ({},),
     "pending": ({},),
+    "hosts": ({},),
     "outside_tools": ({},),
     "people": ({},),
     "run": ({"run": 1}, {"run": 2}, {"run": 3}),

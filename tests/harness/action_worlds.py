@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import shutil
@@ -121,6 +122,7 @@ class Stage:
             "tokens": tokens,
             "schedules": schedules,
             "rows": self.rows(),
+            "hosts": sorted(path.name for path in (self.engine.parts.locations.state_folder / "hosts").glob("*")),
             "tools": tools,
             "policies": self.engine.parts.book.current.digest,
         }
@@ -304,6 +306,27 @@ async def _call_repeatable_tool(stage: Stage) -> World:
     return World({**args, "args": given}, lambda: _another_was_accepted(stage, "put"))
 
 
+def _host_args(stage: Stage) -> JsonObject:
+    """The host key is known, so that nobody needs to be asked for it."""
+    key = f"ssh-ed25519 {base64.b64encode(stage.word.encode() * 4).decode()}"
+    return {"name": stage.word, "user": "ops", "address": "192.0.2.7", "host_key": key}
+
+
+async def _host_add(stage: Stage) -> World:
+    return World(_host_args(stage), None)
+
+
+async def _host_add_again(stage: Stage) -> World:
+    await stage.succeed("host.add", _host_args(stage))
+    await stage.succeed("host.remove", {"name": stage.word})
+    return World(_host_args(stage), None)
+
+
+async def _host_remove(stage: Stage) -> World:
+    await stage.succeed("host.add", _host_args(stage))
+    return World({"name": stage.word}, None)
+
+
 def outside_web(server: WebServer) -> JsonObject:
     """What interlock.yaml says of the HTTP service that all worlds share."""
     methods: list[Any] = ["POST", "PUT"]
@@ -458,6 +481,8 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "file.write": (_write_new, _write_over),
     "git.commit": (_git_commit,),
     "git.push": (_git_push,),
+    "host.add": (_host_add, _host_add_again),
+    "host.remove": (_host_remove,),
     "http.request": (_http_post, _http_put),
     "interlock.adopt": (_adopt, _adopt_again),
     "interlock.break_glass": (_break_glass,),

@@ -16,6 +16,7 @@ from interlock.adapters.mcp_servers import OutsideMcpServers
 from interlock.adapters.names import NamedTargets
 from interlock.adapters.postgres import SYSTEM_FOLDER, EmbeddedPostgres
 from interlock.adapters.processes import ProcessTargets
+from interlock.adapters.remote_hosts import SshHosts
 from interlock.adapters.repositories import RepositoryTargets
 from interlock.adapters.resolvers import ResolverSet
 from interlock.adapters.secret_files import SecretFiles
@@ -34,6 +35,7 @@ from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
 from interlock.core.outside import Outside
 from interlock.core.ports import ProgramContext
 from interlock.core.policy_set import POLICY_SETS
+from interlock.core.remote_host import REMOTE_HOSTS
 from interlock.core.schedule import SCHEDULES
 from interlock.core.web import WEB
 from interlock.engine.catalog import Catalog
@@ -63,6 +65,7 @@ def outside_systems(base: Base) -> Outside:
             GIT: Git(lambda: base.project().contexts.get("git", ProgramContext()).environment),
             POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
             WEB: OutsideWeb(SecretFiles(base.locations.state_folder / "credentials")),
+            REMOTE_HOSTS: SshHosts(base.locations.state_folder / "hosts"),
             SCHEDULES: StoredSchedules(ScheduleStore(base.database), base.project, base.clock),
         }
     )

@@ -26,6 +26,7 @@ from interlock.commands.facts import (
 from interlock.commands.library import Library, check_examples, load_library
 from interlock.commands.model import Operation, Probe, Program, Refused, Unknown
 from interlock.commands.probe import holds
+from interlock.commands.remote import remote_facts, remote_perform, remote_step
 from interlock.commands.schema import program_of
 from interlock.core.action import Action, Ports, StepResult
 from interlock.core.errors import Conflict, Denied, InterlockError, Invalid, NotFound, Permanent, Stale, Transient
@@ -33,6 +34,7 @@ from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import ProcessResult, ProcessSpec, ProgramContext, StepContext
 from interlock.core.project import Project
+from interlock.core.remote_host import REMOTE_HOSTS, DoorRequest, HostName
 
 ARGUMENTS_MAX = 256
 TIMEOUT_SECONDS_MAX = 24 * 3600.0
@@ -49,11 +51,19 @@ OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class ExecArgs(Frozen):
-    """`argv` word for word, without a shell; `folder` is where relative paths begin."""
+    """`argv` word for word, without a shell; `folder` is where relative paths begin; `host` is another machine."""
 
     argv: tuple[str, ...] = Field(min_length=1, max_length=ARGUMENTS_MAX)
     folder: str | None = Field(default=None, max_length=4096)
     timeout_seconds: float | None = Field(default=None, gt=0, le=TIMEOUT_SECONDS_MAX)
+    host: HostName | None = None
+
+    @property
+    def request(self) -> DoorRequest:
+        """The same for the door of another machine."""
+        return DoorRequest(
+            id="plan", do="plan", argv=self.argv, folder=self.folder, timeout_seconds=self.timeout_seconds
+        )
 
 
 class AdoptArgs(Frozen):
@@ -134,6 +144,8 @@ class CommandExec(Action):
 
         Raises: Denied (a wrapper), Invalid (arguments nobody can read), NotFound, Transient.
         """
+        if args.host is not None:
+            return remote_facts(self.ports.outside[REMOTE_HOSTS], args.host, args.request, self.library())
         library = self.library()
         answer = library.match(args.argv)
         if isinstance(answer, Refused):
@@ -209,7 +221,10 @@ class CommandExec(Action):
 
     def plan(self, args: ExecArgs, facts: JsonObject) -> Plan:
         """One step."""
-        step = _unknown_step(args, facts) if "unknown" in facts else _step(args, facts)
+        if args.host is not None:
+            step = remote_step(args.request, facts)
+        else:
+            step = _unknown_step(args, facts) if "unknown" in facts else _step(args, facts)
         return Plan(
             action=self.name,
             args=args.model_dump(mode="json"),
@@ -221,6 +236,8 @@ class CommandExec(Action):
     def perform(self, step: Step, context: StepContext) -> StepResult:
         """Look at the paths once more, then run the program under the guard."""
         params = step.params
+        if step.verb == "execute_there":
+            return remote_perform(self.ports.outside[REMOTE_HOSTS], step, context)
         moved = require_same_paths(params["paths"])  # type: ignore[arg-type]
         if moved is not None:
             msg = f"{moved} leads elsewhere than when the plan was made; nothing was run"

@@ -30,6 +30,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_audit": ("audit", "backup", "restore"),
     "verbs_mcp": ("mcp", "connect", "tools"),
     "verbs_tokens": ("tokens", "actors"),
+    "verbs_hosts": ("host", "door"),
     "verbs_config": ("config",),
     "verbs_doctor": ("doctor",),
     "verbs_setup": ("init", "serve", "stop", "check", "demo"),
@@ -41,13 +42,13 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
     ("init", "serve", "stop", "check", "doctor", "config", "backup", "restore", "demo"),
     ("policy", "schedules", "adopt", "audit"),
-    ("connect", "mcp", "tools", "tokens", "actors"),
+    ("connect", "mcp", "tools", "tokens", "actors", "host", "door"),
 )
 """How `interlock --help` lists them."""
 
 _FORMATS = ("json", "yaml", "table")
 _SHARED = frozenset({"-o", "--output", "--project", "--as"})
-_GROUPS_OF_VERBS = frozenset({"audit", "config", "policy", "schedules", "tokens"})
+_GROUPS_OF_VERBS = frozenset({"audit", "config", "host", "policy", "schedules", "tokens"})
 
 
 class Verbs(TyperGroup):

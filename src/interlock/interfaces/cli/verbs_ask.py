@@ -76,6 +76,9 @@ def execute(
     caller: Caller,
     argv: Annotated[list[str], typer.Argument(metavar="ARGV", help=say("the program and its arguments"))],
     *,
+    host: Annotated[
+        str | None, typer.Option(metavar="NAME", help=say("on another machine, under its own rules"))
+    ] = None,
     reason: Reason = None,
     key: Key = None,
     timeout: Timeout = None,
@@ -83,10 +86,11 @@ def execute(
     wait: Wait = True,
     verbose: Verbose = False,
 ) -> Answer:
-    """A program by its argument vector; relative paths begin where the caller stands."""
-    args: dict[str, object] = {"argv": argv, "folder": str(Path.cwd()), "timeout_seconds": timeout}
+    """A program by its argument vector; relative paths begin where the caller stands, on another machine at /."""
+    args: dict[str, object] = {"argv": argv, "timeout_seconds": timeout}
+    args |= {"folder": str(Path.cwd())} if host is None else {"host": host}
     params = _submit("command.exec", args, reason=reason, key=key, timeout=timeout)
-    words = ["exec", *_words(reason=reason, key=key, timeout=timeout), CONFIRM_HERE, "--", *argv]
+    words = ["exec", *_words(host=host, reason=reason, key=key, timeout=timeout), CONFIRM_HERE, "--", *argv]
     return ask(caller, Asking("submit", params, words, confirm=confirm, wait=wait, verbose=verbose))
 
 
