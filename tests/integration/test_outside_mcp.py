@@ -20,6 +20,7 @@ from interlock.adapters.mcp_servers import OutsideMcpServers
 from interlock.adapters.secret_files import SecretFiles
 from interlock.core.errors import InterlockError, Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.mcp_server import ANSWER_BYTES_MAX, McpServer, ToolAnswer, ToolCall
+from interlock.lib.redact import BLOT
 
 SCRIPT = outside_mcp.__file__
 until = Resident.until
@@ -124,6 +125,35 @@ def test_a_credential_goes_over_http_as_a_bearers_token(outside: Outside, http_s
     outside.declare("http", url=url, credential="credential:ticket")
     assert outside.call("http", "credential").text == "known"
     assert "credential Bearer s3cr3t" in (folder / "done").read_text()
+
+
+@pytest.mark.parametrize("after", [0, ANSWER_BYTES_MAX - 30])
+def test_a_credential_that_a_server_sends_back_is_seen_by_nobody(
+    outside: Outside, http_server: tuple[Path, str], after: int
+) -> None:
+    secret = outside.folder / "credentials" / "ticket"
+    secret.write_text('5"ecret-of-the-operator')
+    secret.chmod(0o600)
+    outside.declare("http", url=http_server[1], credential="credential:ticket")
+    said = outside.call("http", "mirror", args={"after": after}).text
+    assert "you came with Bearer" in said
+    assert '5"ecret' not in said
+    assert BLOT[:5] in said
+
+
+def test_a_tool_that_names_the_credential_in_its_words_is_garbage(
+    outside: Outside, http_server: tuple[Path, str]
+) -> None:
+    folder, url = http_server
+    secret = outside.folder / "credentials" / "ticket"
+    secret.write_text("5ecret-of-the-operator")
+    secret.chmod(0o600)
+    outside_mcp.add_tool(folder, "telltale", "look", "send it 5ecret-of-the-operator")
+    outside.declare("http", url=url, credential="credential:ticket")
+    with pytest.raises(Permanent) as caught:
+        outside.digest("http", "telltale")
+    assert caught.value.code == "mcp.garbage"
+    assert "5ecret" not in str(caught.value)
 
 
 def test_a_credential_that_others_may_read_is_not_used(outside: Outside) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from interlock.core.errors import Invalid
 from interlock.core.mcp_server import McpServer, ToolDescription, ToolHints
@@ -97,6 +97,20 @@ def test_a_schema_that_never_ends_is_given_up() -> None:
         require_fitting({"x": 1}, _doubling(40), "s/t")
     assert caught.value.code == "mcp.schema"
     assert time.monotonic() - begun < 10
+
+
+def test_many_values_that_shall_differ_are_compared_in_one_pass() -> None:
+    schema: JsonObject = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
+    many: list[JsonValue] = [{"a": number} for number in range(50_000)]
+    begun = time.monotonic()
+    require_fitting({"x": many}, schema, "s/t")
+    with pytest.raises(Invalid, match="uniqueItems"):
+        require_fitting({"x": [*many, {"a": 7}]}, schema, "s/t")
+    require_fitting({"x": [1, True, "1", [1], {"a": 1, "b": 2}]}, schema, "s/t")
+    for same in ([1, 1.0], [{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}]):
+        with pytest.raises(Invalid, match="uniqueItems"):
+            require_fitting({"x": same}, schema, "s/t")
+    assert time.monotonic() - begun < 5
 
 
 def test_expressions_of_others_are_never_matched() -> None:

@@ -137,7 +137,7 @@ class OutsideMcpServers:
                     _require_same(call, (await session.describe(call.tool)).digest)
                     hold()
                     sent.set()
-                    return answer_of(await session.call(call.tool, call.args))
+                    return answer_of(await session.call(call.tool, call.args), secret)
         except InterlockError:
             raise
         except TimeoutError as error:

@@ -21,6 +21,7 @@ from interlock.core.mcp_server import (
     ToolAnswer,
     ToolDescription,
 )
+from interlock.lib.redact import BLOT
 from mcp import Client
 
 log = structlog.get_logger()
@@ -87,7 +88,7 @@ class ServerSession:
         if len(found) > 1:
             msg = f"the MCP server {self.name} has two tools called {tool}"
             raise Permanent(msg, code="mcp.garbage", fix="ask whoever makes that server")
-        return _description(found[0], self.name)
+        return _description(found[0], self.name, self._secret)
 
     async def call(self, tool: str, args: dict[str, Any]) -> CallToolResult:
         """Send one call. Raises whatever the SDK raises."""
@@ -140,7 +141,7 @@ async def _tools(client: Client) -> list[Tool]:
     return found
 
 
-def _description(tool: Tool, server: str) -> ToolDescription:
+def _description(tool: Tool, server: str, secret: str | None) -> ToolDescription:
     try:
         said = tool.annotations.model_dump(mode="json", by_alias=True, exclude_none=True) if tool.annotations else {}
         described = ToolDescription(
@@ -151,24 +152,41 @@ def _description(tool: Tool, server: str) -> ToolDescription:
             output_schema=tool.output_schema,
             annotations=said,
         )
-        size = len(described.model_dump_json().encode())
-        if size <= DESCRIPTION_BYTES_MAX and described.digest:
+        text = described.model_dump_json()
+        if _blotted(text, secret) != text:
+            why = "holds the credential that it is reached with"
+        elif len(text.encode()) <= DESCRIPTION_BYTES_MAX and described.digest:
             return described
-        why = f"is over {DESCRIPTION_BYTES_MAX:,} bytes"
+        else:
+            why = f"is over {DESCRIPTION_BYTES_MAX:,} bytes"
     except (ValueError, RecursionError):
         why = "is not plain JSON"
     msg = f"what the MCP server {server} says of its tool {tool.name[:100]} {why}"
     raise Permanent(msg, code="mcp.garbage", fix="ask whoever makes that server")
 
 
-def answer_of(result: CallToolResult) -> ToolAnswer:
-    """What the tool said as text: its text, or else its structured answer; of anything else what it is."""
+def answer_of(result: CallToolResult, secret: str | None) -> ToolAnswer:
+    """What the tool said as text: its text, or else its structured answer; of anything else what it is.
+
+    Our credential is blotted out of it: whoever asks for a call holds none, and is not handed one by the server.
+    """
     parts: list[str] = []
     for block in result.content:
         text = getattr(block, "text", None)
         parts.append(text if isinstance(text, str) else f"[{block.type}]")
     if result.structured_content is not None and not any(part.strip() for part in parts):
         parts = [json.dumps(result.structured_content, ensure_ascii=False)]
-    raw = "\n".join(parts).encode("utf-8", "replace")
+    raw = _blotted("\n".join(parts), secret).encode("utf-8", "replace")
     kept = raw[:ANSWER_BYTES_MAX].decode("utf-8", "ignore")
     return ToolAnswer(is_error=result.is_error, text=kept, bytes_total=len(raw), truncated=len(raw) > ANSWER_BYTES_MAX)
+
+
+def _blotted(text: str, secret: str | None) -> str:
+    """Without the secret, be it as it is or as JSON writes it."""
+    for written in _written(secret):
+        text = text.replace(written, BLOT)
+    return text
+
+
+def _written(secret: str | None) -> tuple[str, ...]:
+    return () if not secret else tuple(dict.fromkeys((secret, json.dumps(secret, ensure_ascii=False)[1:-1])))

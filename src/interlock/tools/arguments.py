@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -75,7 +76,7 @@ def _check(args: JsonObject, schema: JsonObject) -> tuple[str, ...]:
         return check
 
     rules = {name: counted(rule) for name, rule in Draft202012Validator.VALIDATORS.items()}
-    rules |= dict.fromkeys(LEFT_TO_THE_SERVER, _nothing)
+    rules |= {**dict.fromkeys(LEFT_TO_THE_SERVER, _nothing), "uniqueItems": counted(_unique)}
     # An empty registry: a `$ref` that leads elsewhere is not followed.
     validator = extend(Draft202012Validator, rules)(schema, registry=Registry())
     found: list[str] = []
@@ -102,6 +103,25 @@ def _in_words(error: ValidationError) -> str:
 
 def _nothing(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:  # noqa: ARG001
     return iter(())
+
+
+def _unique(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:  # noqa: ARG001
+    """In one pass: the library compares each value with every other one, and arguments may hold very many."""
+    if wanted is True and isinstance(instance, list) and len(set(map(_plain, instance))) < len(instance):
+        yield ValidationError("some are the same")
+
+
+def _plain(value: JsonValue) -> str:
+    """Equal for what JSON schema calls equal: 1 and 1.0, and objects in whatever order."""
+    return json.dumps(_whole(value), sort_keys=True)
+
+
+def _whole(value: JsonValue) -> JsonValue:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
 def _keywords(value: JsonValue) -> set[str]:
