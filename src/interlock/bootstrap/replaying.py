@@ -101,7 +101,7 @@ class Replays:
 
     async def _replay(self, proposed: PolicySet, known: Known, period: Period, tell: Tell) -> ReplayReport:
         report = ReplayReport()
-        total, first = await self._store.count(period.since, period.until)
+        total, first, last = await self._store.count(period.since, period.until)
         if not total:
             return report
         header = _header(self._action_names(), proposed, known)
@@ -111,7 +111,7 @@ class Replays:
 
         async def read() -> None:
             after = first - 1
-            while (page := await self._store.page(period.since, period.until, after)) is not None:
+            while (page := await self._store.page(period.since, period.until, after=after, upto=last)) is not None:
                 after = page.last
                 await pages.put(page)
             for _ in range(workers):

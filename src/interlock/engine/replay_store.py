@@ -10,13 +10,13 @@ from interlock.engine.db import Database
 PAGE_ROWS = 500
 
 _COUNT = """
-select count(*) as count, coalesce(min(number), 0) as first from run
+select count(*) as count, coalesce(min(number), 0) as first, coalesce(max(number), 0) as last from run
 where created_at >= %(since)s and created_at < %(until)s
 """
 
 _PAGE = """
 select number, json_build_array(number, actor_id, action, summary, decision)::text as line from run
-where number > %(after)s and created_at >= %(since)s and created_at < %(until)s
+where number > %(after)s and number <= %(upto)s and created_at >= %(since)s and created_at < %(until)s
 order by number limit %(rows)s
 """
 
@@ -35,18 +35,18 @@ class ReplayStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def count(self, since: datetime, until: datetime) -> tuple[int, int]:
-        """How many Runs were asked for in [since, until), and the lowest number of them."""
+    async def count(self, since: datetime, until: datetime) -> tuple[int, int, int]:
+        """How many Runs were asked for in [since, until), and the lowest and the highest number of them."""
         async with self._database.connection() as connection:
             row = await (await connection.execute(_COUNT, {"since": since, "until": until})).fetchone()
         if row is None:
             msg = "an aggregate gave no row"
             raise RuntimeError(msg)
-        return row["count"], row["first"]
+        return row["count"], row["first"], row["last"]
 
-    async def page(self, since: datetime, until: datetime, after: int) -> DecisionPage | None:
-        """The next `PAGE_ROWS` after a number; None when there are no more."""
-        parameters = {"since": since, "until": until, "after": after, "rows": PAGE_ROWS}
+    async def page(self, since: datetime, until: datetime, *, after: int, upto: int) -> DecisionPage | None:
+        """The next `PAGE_ROWS` after a number; None when there are no more. None is looked for behind `upto`."""
+        parameters = {"since": since, "until": until, "after": after, "upto": upto, "rows": PAGE_ROWS}
         async with self._database.connection() as connection:
             rows = await (await connection.execute(_PAGE, parameters)).fetchall()
         if not rows:

@@ -25,6 +25,7 @@ SHOWN_MAX = 200
 SCHEDULES_MAX = 3000
 """Declared ones and open one-offs, which are bounded themselves, and some that are no longer declared."""
 WAITING_MAX = 500
+PRUNED_AT_ONCE = 10_000
 
 _FINAL = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES))
 _STANDING = f"""select s.name, s.one_off, s.spec, s.timing_digest, s.declared, s.cursor_at, s.skip_until, s.missed,
@@ -253,11 +254,15 @@ class ScheduleStore:
                                where i.schedule = s.name and i.closed_at < %(before)s)""",
             {"before": before},
         )
-        await self._execute(
-            """delete from schedule_instant i where closed_at < %(before)s and exists (
-                   select 1 from schedule_instant n where n.schedule = i.schedule and n.instant > i.instant)""",
-            {"before": before},
-        )
+        dropped = PRUNED_AT_ONCE
+        while dropped == PRUNED_AT_ONCE:
+            dropped = await self._execute(
+                """delete from schedule_instant where (schedule, instant) in (
+                       select i.schedule, i.instant from schedule_instant i where i.closed_at < %(before)s and exists (
+                           select 1 from schedule_instant n where n.schedule = i.schedule and n.instant > i.instant)
+                       limit %(limit)s)""",
+                {"before": before, "limit": PRUNED_AT_ONCE},
+            )
 
     async def once(self, name: str, schedule: Schedule, digest: str, actor: Actor, run: int, now: datetime) -> bool:
         """Record a one-off; the same Run does it once. Returns False when the name is taken."""
