@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from interlock.core.action import Action, StepResult
-from interlock.core.errors import Transient
+from interlock.core.errors import Invalid, Transient
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step
 from interlock.core.ports import StepContext
-from interlock.engine.planner import Planner
+from interlock.engine.planner import Planner, validate
 from interlock.engine.runner import in_threads
 from interlock.lib.redact import Redactor
+from interlock.web.model import RequestArgs
 
 ANSWERS = threading.Event()
 
@@ -83,3 +84,10 @@ async def test_a_plan_that_takes_long_to_make_keeps_nobody_else_waiting(threads:
     with pytest.raises(Transient) as caught:
         await planner.plan("test.waits", {})
     assert caught.value.code == "plan.slow"
+
+
+def test_a_refused_argument_is_told_in_our_words_with_its_place() -> None:
+    with pytest.raises(Invalid) as refused:
+        validate(RequestArgs, {"url": "http://service.example/a/../b"}, "http.request")
+    assert str(refused.value).startswith("http.request: url: character")
+    assert "Value error" not in str(refused.value)

@@ -106,8 +106,8 @@ def validate(model: type[Frozen], args: JsonObject, where: str) -> Any:
         return model.model_validate_json(json.dumps(args), strict=True)
     except ValidationError as error:
         problems = [
-            f"{'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False)[:PROBLEMS_SHOWN]
+            f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors(include_url=False, include_input=False)[:PROBLEMS_SHOWN]
         ]
         msg = f"{where}: {'; '.join(problems)}"
         raise Invalid(

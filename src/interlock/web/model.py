@@ -125,7 +125,9 @@ def choose(args: RequestArgs, declared: dict[str, HttpDestination]) -> str:
         raise NotFound(
             msg.replace("  ", " "),
             code="http.destination_unknown",
-            fix=f"there is {known}" if known else "a person declares it under `http_destinations`",
+            fix=f"there is {known}"
+            if known
+            else "a person declares it under `http_destinations`, then: interlock policy reload",
         )
     reasons = {name: found.why_not(args.method, url) for name, found in near.items()}
     fitting = sorted(name for name, reason in reasons.items() if reason is None)
