@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.http_front import PREFIX, HttpFront, http_front
+from harness.http_front import PREFIX, PROJECT, HttpFront, http_front
 
 RUNS = f"{PREFIX}/runs"
 HELLO = {
@@ -27,7 +27,10 @@ ROLES = {"narrow": {"codes": ["run:command.exec", "run:interlock.undo"]}, "opera
 
 @pytest.fixture(scope="module")
 def front(postgres_endpoint: Any) -> Iterator[HttpFront]:
-    with http_front(postgres_endpoint, services={"ci": {"roles": ["narrow"]}}, roles=ROLES) as made:
+    people = {**PROJECT["people"], "carl": {"user": "carl", "roles": ["narrow"]}}
+    agents = {**PROJECT["agents"], "shared": {}}
+    services = {"ci": {"roles": ["narrow"]}}
+    with http_front(postgres_endpoint, people=people, agents=agents, services=services, roles=ROLES) as made:
         yield made
 
 
@@ -96,3 +99,16 @@ def test_what_others_asked_is_not_read_by_asking_it_again(front: HttpFront) -> N
                 assert answer.status_code == 403, (state, way, answer.text)
                 assert "private-needle" not in answer.text
             claude.post(f"{RUNS}/{run['number']}/cancel", json={})
+
+
+def test_an_agent_that_several_people_have_shows_nobody_what_it_did_for_another(front: HttpFront) -> None:
+    ask = {"action": "command.exec", "args": {"argv": ["uptime"]}, "confirmed": True, "wait": 20}
+    agent = {"Interlock-As": "shared"}
+    with front.client("person:bob", headers=agent) as of_bob, front.client("person:carl", headers=agent) as of_carl:
+        number = of_bob.post(RUNS, json=ask).json()["run"]["number"]
+        assert of_bob.get(f"{RUNS}/{number}/events").status_code == 200
+        assert of_carl.get(f"{RUNS}/{number}").status_code == 403
+        assert of_carl.get(f"{RUNS}/{number}/events").status_code == 403
+        assert of_carl.post(f"{RUNS}/{number}/retry", json={}).status_code == 403
+        own = of_carl.post(RUNS, json=ask).json()["run"]["number"]
+        assert of_carl.get(f"{RUNS}/{own}/events").status_code == 200

@@ -244,6 +244,11 @@ class People(DeskView):
         }
 
 
+def is_own(reader: Actor, run: Run) -> bool:
+    """Whether somebody asked for it himself. An agent that several people have is another one for each of them."""
+    return (reader.id, reader.on_behalf_of) == (run.actor.id, run.actor.on_behalf_of)
+
+
 def may_see(judge: Judge, reader: Actor, run: Run, clock: Clock) -> bool:
     """Whether somebody may see what a Run's plan or output tells: by policy, or because he asked for it himself. An
     agent is never shown a secret, not even one it asked for. Nobody who is kept to codes asks for what he may not, in

@@ -36,7 +36,7 @@ from interlock.engine.policy.tables import TableReport, read_table_file, run_tab
 from interlock.engine.policy_store import PolicyStore
 from interlock.engine.proposal import Proposal
 from interlock.engine.shapes import proposal_json
-from interlock.engine.views import DeskView, blanked, may_see
+from interlock.engine.views import DeskView, blanked, is_own, may_see
 from interlock.interfaces.local.call import Call
 from interlock.interfaces.local.params import (
     AgainParams,
@@ -221,7 +221,7 @@ class Methods:
         """Stay on the line until a Run comes to rest."""
         params: RunParams = validate(RunParams, call.params, "wait")
         run = await self._on.store.by_number(params.run)
-        if run.actor.id != call.actor.id:
+        if not is_own(call.actor, run):
             self._on.judge.require_code(call.actor, "view:run")
         return await self._outcome(call, run, params)
 
@@ -474,7 +474,7 @@ class Methods:
     async def _require_readable(self, call: Call, number: int) -> None:
         """A new ask made of an old one shows its arguments. Raises Denied where it is somebody else's and may not be
         read, NotFound."""
-        if (await self._on.store.by_number(number)).actor.id != call.actor.id:
+        if not is_own(call.actor, await self._on.store.by_number(number)):
             self._on.views.require(call.actor, "run", "content")
 
     def _require_operator(self, call: Call) -> None:

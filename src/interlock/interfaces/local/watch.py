@@ -20,7 +20,7 @@ from interlock.core.trace import parse_traceparent
 from interlock.engine.cancellation import cancel_all
 from interlock.engine.planner import validate
 from interlock.engine.signals import set_within
-from interlock.engine.views import may_see
+from interlock.engine.views import is_own, may_see
 from interlock.interfaces.local.call import Call
 from interlock.interfaces.local.protocol import JsonMapping, decode_frame
 
@@ -121,7 +121,7 @@ class Watch:
             while True:
                 moved.clear()
                 run = await on.store.by_number(look.run)
-                if run.actor.id != actor.id:
+                if not is_own(actor, run):
                     on.views.require(actor, "runs", "nothing")
                 hears = look.output and may_see(on.judge, actor, run, on.clock)
                 pieces = await self._pieces(look) if hears else []
