@@ -153,6 +153,18 @@ def test_without_an_own_copy_the_named_preset_is_in_force(tmp_path: Path) -> Non
     assert "strict" in warnings[0]
 
 
+def test_policies_of_which_none_permits_anything_are_a_warning(loader: PolicyLoader, tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "team.cedar").write_text(
+        '@id("team.x") @reason("r") @risk("low") @effect("forbid")\nforbid (principal is Service, action, resource);\n'
+    )
+    (warning,) = loader.load(_project(tmp_path, "policies")).warnings
+    assert "no policy permits anything" in warning
+    (folder / "small-team.cedar").write_text(preset_files("small-team")["small-team.cedar"])
+    assert loader.load(_project(tmp_path, "policies")).warnings == ()
+
+
 def test_a_copy_of_another_preset_than_the_named_one_is_refused(tmp_path: Path) -> None:
     """Otherwise `preset: strict` would stand in interlock.yaml and small-team be in force."""
     _write(tmp_path / "policies", small_team=preset_files("small-team")["small-team.cedar"])

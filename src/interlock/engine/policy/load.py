@@ -305,8 +305,13 @@ def _parameters(project: Project) -> JsonObject:
 
 
 def _warnings(project: Project, rules: dict[str, Rule]) -> list[str]:
-    """Requirements that nobody could ever meet."""
+    """Requirements that nobody could ever meet, and policies that let nobody do anything."""
     found = []
+    if not any(rule.effect == "permit" for rule in rules.values() if rule.layer == "project"):
+        found.append(
+            f"no policy permits anything, so everything is denied: the preset {project.preset} counts by itself only "
+            "while the folder of policies is empty; `interlock init` in an empty folder writes a copy to lay there"
+        )
     if project.preset == "strict" and len(project.people) == 1:
         found.append("strict asks for another person, and interlock.yaml names only one: nobody can change anything")
     for identity, rule in rules.items():
