@@ -17,7 +17,6 @@ from interlock.lib.note import SigningKey, open_note, sign_note
 RUNS_AT_ONCE = 20_000
 RARE = 100
 """How many Runs there are of each kind that is rare: of a state, of an actor, of an action."""
-NICENESS = 10
 
 # As the columns of `run` are in a copy; every other one is as it is in the Run that is copied. Kinds that are rare are
 # spread over all that happened, which is the worst place for whoever looks for the newest fifty.
@@ -79,14 +78,16 @@ DAYS_KEPT = 25
 """Events and output are as old at most, so that retention has nothing to do unless a test wants it to."""
 
 
-def fill(owner: str, runs: int, key: SigningKey, copied: int = 1) -> int:
+def fill(owner: str, runs: int, key: SigningKey, *, copied: int = 1, niceness: int | None = None) -> int:
     """Add `runs` finished Runs behind Run `copied`, which must be confirmed, over and sealed; as who owns the tables.
 
     Chains are not tied and the tree's nodes are made up: what reads them all would find that. The newest checkpoint is
-    signed with `key`, so that sealing goes on from it. Returns the last number.
+    signed with `key`, so that sealing goes on from it. `niceness` is for a server of this account on this machine.
+    Returns the last number.
     """
     with psycopg.connect(owner, autocommit=True) as connection:
-        os.setpriority(os.PRIO_PROCESS, connection.info.backend_pid, NICENESS)
+        if niceness is not None:
+            os.setpriority(os.PRIO_PROCESS, connection.info.backend_pid, niceness)
         values = _values(connection, runs, copied)
         insert = _insert_run(connection)
         connection.execute("set synchronous_commit = off")

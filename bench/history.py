@@ -8,10 +8,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 
@@ -36,6 +35,8 @@ ASKS = 30
 SEALED_AT_ONCE = 20
 CAPS = Caps(per_actor=SLOTS, per_action={})
 OWNER = "nobody:0:bench"
+NICENESS = 10
+"""Filling takes minutes, and others may use the machine."""
 
 Once = Callable[[], Awaitable[object]]
 
@@ -69,11 +70,17 @@ class Aged:
         yield "retain", reconcilers.retain
 
     async def seal(self) -> float:
-        """Milliseconds to seal what some Runs left."""
-        await self.installation.reconcilers.seal()
-        for number in range(SEALED_AT_ONCE):
-            await ask_and_wait(self.installation, SERVICE, f"{time.perf_counter()}-{number}")
-        return await _milliseconds(self.installation.reconcilers.seal, 1)
+        """Milliseconds to seal what some Runs left, when the timer did not come before."""
+        for _ in range(TURN):
+            await self.installation.reconcilers.seal()
+            for number in range(SEALED_AT_ONCE):
+                await ask_and_wait(self.installation, SERVICE, f"{time.perf_counter()}-{number}")
+            began = time.perf_counter()
+            rows = await self.installation.reconcilers.seal()
+            if rows > SEALED_AT_ONCE:
+                return (time.perf_counter() - began) * 1000
+        msg = "others sealed each time"
+        raise RuntimeError(msg)
 
     async def ask(self) -> float:
         """Milliseconds from the ask to the end of a Run that does nothing."""
@@ -138,14 +145,14 @@ async def _milliseconds(once: Once, count: int) -> float:
 
 
 @asynccontextmanager
-async def _aged(server: BenchServer, name: str, runs: int) -> Any:
+async def _aged(server: BenchServer, name: str, runs: int) -> AsyncIterator[Aged]:
     """A database with so many finished Runs, and the product on it as it ships."""
     database, folder = server.database(), server.folder / name
     async with bench_installation(database, folder, fast_path=True) as installation:
         await ask_and_wait(installation, PERSON, "copied")
         key = installation.key
     began = time.perf_counter()
-    last = await asyncio.to_thread(fill, database.owner, runs, key)
+    last = await asyncio.to_thread(fill, database.owner, runs, key, niceness=NICENESS)
     print(f"{runs:,} finished Runs in {_size(database)} took {time.perf_counter() - began:.0f} s", flush=True)
     async with (
         bench_installation(database, folder, fast_path=True) as installation,
