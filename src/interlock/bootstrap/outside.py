@@ -33,8 +33,8 @@ from interlock.core.errors import Permanent
 from interlock.core.git import GIT
 from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
 from interlock.core.outside import Outside
-from interlock.core.ports import ProgramContext
 from interlock.core.policy_set import POLICY_SETS
+from interlock.core.ports import ProgramContext
 from interlock.core.remote_host import REMOTE_HOSTS
 from interlock.core.schedule import SCHEDULES
 from interlock.core.web import WEB
