@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from harness.http_front import PREFIX, HttpFront, http_front
+from interlock.interfaces.http.asking import READERS_PER_BEARER_MAX
 
 RUNS = f"{PREFIX}/runs"
 MIB = 1024 * 1024
@@ -217,6 +218,28 @@ def test_500_streams_are_open_while_health_and_others_are_answered(front: HttpFr
         number = client.post(RUNS, json=ask).json()["run"]["number"]
         asyncio.run(_many_streams(front, number))
         client.post(f"{RUNS}/{number}/cancel", json={})
+
+
+def test_one_bearer_who_reads_slowly_leaves_room_for_others(front: HttpFront) -> None:
+    (front.resident.data / "large").write_text(("x" * 99 + "\n") * 100_000)
+    ask = {"action": "command.exec", "args": {"argv": ["cat", str(front.resident.data / "large")]}, "wait": 30}
+    with front.client() as alice, front.client("person:bob") as bob, ExitStack() as stack:
+        run = alice.post(RUNS, json=ask).json()["run"]
+        assert run["state"] == "succeeded", run
+        path = f"{RUNS}/{run['number']}/output"
+        for _ in range(READERS_PER_BEARER_MAX):
+            line = stack.enter_context(socket.socket())
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.connect(("127.0.0.1", front.port))
+            line.settimeout(10)
+            line.sendall(_head(front, method="GET", path=path))
+            assert b" 200 " in line.recv(100)
+        refused = alice.get(path)
+        assert refused.json()["code"] == "api.streams"
+        with bob.stream("GET", path) as answer:
+            assert answer.status_code == 200
+    with front.client() as alice:
+        front.resident.until(lambda: alice.get(path, params={"tail": 10}).status_code == 200)
 
 
 async def _many_streams(front: HttpFront, number: int) -> None:

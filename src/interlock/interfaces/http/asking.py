@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from interlock.core.errors import InterlockError, Invalid
+from interlock.core.errors import InterlockError, Invalid, Transient
 from interlock.core.model import JsonObject
 from interlock.interfaces.http.problems import at
 from interlock.interfaces.local.async_client import AsyncClient
 from interlock.interfaces.local.protocol import JsonMapping
 from interlock.interfaces.local.watching import Watcher
+
+READERS_PER_BEARER_MAX = 8
+"""Long answers that one bearer reads at once: there are only so many connections for them."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,28 @@ class Resident:
     """The ways from this process to the resident one.
 
     Long answers have connections of their own, so that who reads slowly is in nobody's way but that of other such
-    readers. `probe` alone asks without a bearer, and only for `health`.
+    readers; `readers` counts them by token. `probe` alone asks without a bearer, and only for `health`.
     """
 
     client: AsyncClient
     long: AsyncClient
     watcher: Watcher
     probe: AsyncClient
+    readers: Counter[str] = field(default_factory=Counter, repr=False)
+
+    @contextmanager
+    def reading(self, token: str) -> Iterator[None]:
+        """A place for one long answer. Raises Transient when this bearer has all that are his."""
+        if self.readers[token] >= READERS_PER_BEARER_MAX:
+            msg = f"{self.readers[token]} long answers are being read with this token, which is all that are served"
+            raise Transient(msg, code="api.streams", fix="read one to its end, or hang up", effect_sent=False)
+        self.readers[token] += 1
+        try:
+            yield
+        finally:
+            self.readers[token] -= 1
+            if not self.readers[token]:
+                del self.readers[token]
 
 
 @dataclass(frozen=True)
@@ -53,13 +72,14 @@ class Asking:
         data: JsonObject = (await self.call("view", {"name": name, "args": args or {}}))["data"]  # type: ignore[assignment]
         return data
 
-    async def texts(self, method: str, params: JsonMapping, field: str) -> AsyncGenerator[str, None]:
+    async def texts(self, method: str, params: JsonMapping, name: str) -> AsyncGenerator[str, None]:
         """A member of every progress frame of a long answer, as they come."""
         frames = self.resident.long.stream(method, params, token=self.token, acting_as=self.acting_as)
-        async with aclosing(frames) as heard:
-            async for frame in heard:
-                if not frame.last and field in frame.data:
-                    yield str(frame.data[field])
+        with self.resident.reading(self.token):
+            async with aclosing(frames) as heard:
+                async for frame in heard:
+                    if not frame.last and name in frame.data:
+                        yield str(frame.data[name])
 
     @staticmethod
     def now() -> float:
