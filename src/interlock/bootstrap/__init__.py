@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from interlock.bootstrap.installation import Installation
     from interlock.bootstrap.project import command_action
     from interlock.bootstrap.resident import serve
-    from interlock.bootstrap.restore import restore
+    from interlock.bootstrap.restoring import restore
 
 __all__ = [
     "Installation",
@@ -29,7 +29,7 @@ _MODULES = {
     "open_database": "database",
     "open_installation": "assembly",
     "remove_database": "database",
-    "restore": "restore",
+    "restore": "restoring",
     "serve": "resident",
 }
 
