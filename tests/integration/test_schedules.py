@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from harness.engine import ALICE, CLAUDE, Engine
+from interlock.core.actor import Actor
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Invalid, NotFound
 from interlock.core.run import Run, RunState
@@ -509,3 +510,38 @@ async def test_what_was_ordered_with_a_token_is_denied_once_that_is_no_more(stag
     assert [state for _, state, _ in await stage.instants("later")] == ["denied"]
     assert stage.troubles() == ["schedule.token"]
     assert await stage.runs() == []
+
+
+@pytest.mark.parametrize("who", ["person", "agent", "service"])
+@pytest.mark.parametrize("became", ["viewer", None])
+async def test_a_one_off_of_somebody_who_may_less_by_then_or_is_gone_does_nothing(
+    stage: Stage, who: str, became: str | None
+) -> None:
+    stage.clock.moment = datetime.now(UTC)
+    section = {"person": "people", "agent": "agents", "service": "services"}[who]
+    file = stage.engine.parts.locations.project_file
+
+    def declare(roles: list[str] | None) -> None:
+        body = yaml.safe_load(file.read_text())
+        body |= {"roles": {}, "people": {"ann": {"user": "ann", "roles": ["admin"]}}}
+        body[section] = {**body.get(section, {}), "other": {"roles": ["asker"]}}
+        if roles is not None:
+            body[section]["vera"] = {"roles": roles}
+        else:
+            body[section].pop("vera", None)
+        file.write_text(yaml.safe_dump(body))
+        stage.engine.parts.project.reload(stage.engine.parts.catalog, stage.engine.parts.book)
+
+    declare(["asker"])
+    at = (stage.clock.moment + timedelta(hours=2)).isoformat()
+    args = {"name": "later", "action": "test.steps", "at": at, "args": {"journal": str(stage.engine.journal)}}
+    vera = Actor.model_validate({"kind": who, "name": "vera", "roles": ("asker",)})
+    run = await stage.engine.door.submit(vera, Ask(action="schedule.once", args=args, confirmed=True))
+    assert isinstance(run, Run)
+    assert (await stage.engine.rest(run.number)).state is RunState.SUCCEEDED
+    declare([became] if became is not None else None)
+    await stage.look(hours=2, seconds=1)
+    await stage.look(hours=1)
+    assert [each["state"] for each in await stage.runs()] == ([] if became is None else ["denied"])
+    assert [state for _, state, _ in await stage.instants("later")] == ["denied"]
+    assert not stage.engine.journal.exists() or not stage.engine.journal.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -128,8 +129,8 @@ class SshHosts:
         try:
             frame = converse(self._ssh(host), request.model_dump(mode="json"), lambda _: None, PLAN_SECONDS)
         except (NotSent, Lost) as error:
-            msg = f"the host {name} does not answer"
-            fix = f"interlock host check {name}"
+            msg = f"the host {name} does not answer: {error}"
+            fix = "see that it is up, and that its line is in authorized_keys there: interlock host list --output json"
             raise Transient(msg, code="host.unreachable", fix=fix, effect_sent=False) from error
         plan = frame.get("plan")
         if not isinstance(plan, dict):
@@ -138,7 +139,10 @@ class SshHosts:
 
     def relay(self, name: str, request: DoorRequest, timeout_seconds: float) -> ProcessSpec:
         """As the Protocol says."""
+        answer = self._answer_file(name, request)
+        answer.unlink(missing_ok=True)
         given = {
+            "answer": str(answer),
             "ssh": self._ssh(self.find(name)),
             "request": request.model_dump(mode="json"),
             "timeout_seconds": timeout_seconds + MARGIN_SECONDS,
@@ -150,6 +154,20 @@ class SshHosts:
             stdin=json.dumps(given).encode(),
             timeout_seconds=timeout_seconds + 2 * MARGIN_SECONDS,
         )
+
+    def answer(self, name: str, request: DoorRequest) -> JsonObject:
+        """As the Protocol says."""
+        file = self._answer_file(name, request)
+        try:
+            frame = json.loads(file.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        file.unlink()
+        return frame if isinstance(frame, dict) else {}
+
+    def _answer_file(self, name: str, request: DoorRequest) -> Path:
+        """In the folder of the host, which is ours alone."""
+        return self._folder / name / f"answer-{hashlib.sha256(request.id.encode()).hexdigest()[:32]}"
 
     def _read(self, place: Path) -> RemoteHost:
         try:

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import IO, Any
 
 FRAME_BYTES_MAX = 2 * 1024 * 1024
+WORDS_BYTES_MAX = 300
+WORDS_SECONDS = 1.0
 NOT_SENT, LOST = 3, 4  # as core.remote_host says; this program imports nothing that takes long to load
 
 
 class NotSent(Exception):
-    """Nothing was asked of the other side."""
+    """Nothing was asked of the other side. Its text is how ssh, or the shell over there, put it."""
 
 
 class Lost(Exception):
@@ -37,7 +39,7 @@ def converse(
             ssh,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             env={"PATH": "/usr/bin:/bin", "LANG": "C"},
             cwd="/",
         )
@@ -46,13 +48,17 @@ def converse(
     timer = threading.Timer(timeout_seconds, process.kill)
     timer.daemon = True
     timer.start()
+    words = _LastWords(process.stderr)
     try:
         return _converse(process, request, on_output)
+    except NotSent as error:
+        raise NotSent(words.read() or str(error)) from error
     finally:
         timer.cancel()
         process.kill()
         process.wait()
-        for stream in (process.stdin, process.stdout):
+        words.read()
+        for stream in (process.stdin, process.stdout, process.stderr):
             _hang_up(stream)
 
 
@@ -78,6 +84,25 @@ def _converse(
     raise Lost(msg)
 
 
+class _LastWords:
+    """The end of what is said on a stream of errors, which is read on the side so that it never fills up."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        self._end = b""
+        self._thread = threading.Thread(target=self._follow, args=(stream,), daemon=True)
+        self._thread.start()
+
+    def _follow(self, stream: IO[bytes] | None) -> None:
+        while stream is not None and (piece := os.read(stream.fileno(), 4096)):
+            self._end = (self._end + piece)[-WORDS_BYTES_MAX:]
+
+    def read(self) -> str:
+        """The last line, once the other side has hung up; of printable characters only."""
+        self._thread.join(WORDS_SECONDS)
+        last = self._end.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        return "".join(each for each in last if each.isprintable())
+
+
 def _frame(stream: IO[bytes]) -> dict[str, Any]:
     """The next frame; empty at the end, and for whatever is none."""
     line = stream.readline(FRAME_BYTES_MAX)
@@ -97,7 +122,7 @@ def _hang_up(stream: IO[bytes] | None) -> None:
 
 
 def main() -> int:
-    """Read what to do from standard input; print output, then the answer as the last line."""
+    """Read what to do from standard input; print output, and leave the answer in the file that was named."""
     given = json.load(sys.stdin)
     out = sys.stdout.fileno()
 
@@ -112,7 +137,9 @@ def main() -> int:
         return NOT_SENT
     except Lost:
         return LOST
-    show(b"\n" + json.dumps(frame).encode() + b"\n")
+    descriptor = os.open(given["answer"], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(json.dumps(frame).encode())
     return 0
 
 

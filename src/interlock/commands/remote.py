@@ -112,16 +112,17 @@ def remote_perform(hosts: RemoteHosts, step: Step, context: StepContext) -> Step
         how = "fell silent" if result.exit_code == LOST else "was not heard to the end"
         msg = f"the host {host} {how} after it was asked; what runs there is ended when the connection is"
         raise Transient(msg, code="host.lost", fix=f"look on {host} whether it happened")
-    return _read_answer(host, result.tail)
+    return _read_answer(host, hosts.answer(host, request))
 
 
-def _read_answer(host: str, tail: str) -> StepResult:
-    last = tail.strip().rpartition("\n")[2]
+def _read_answer(host: str, frame: JsonObject) -> StepResult:
     try:
-        frame = json.loads(last)
         found = StepResult.model_validate(frame["result"]) if "result" in frame else None
         error = frame.get("error")
-    except (ValueError, TypeError, KeyError, AttributeError) as fault:
+        if found is None and error is None:
+            msg = "neither a result nor an error"
+            raise ValueError(msg)
+    except ValueError as fault:
         msg = f"the door of {host} said something that is no answer"
         raise Permanent(msg, code="host.garbage", fix=f"look on {host} whether it happened") from fault
     if found is None:

@@ -106,9 +106,13 @@ class RemoteHosts(Protocol):
     def relay(self, name: str, request: DoorRequest, timeout_seconds: float) -> ProcessSpec:
         """The program that asks the door over there, to be run under the guard.
 
-        It prints what the program over there prints. Its last line is the door's answer as JSON, and it ends with 0;
-        otherwise it ends with `NOT_SENT` or `LOST`.
+        It prints what the program over there prints, and nothing else. It ends with 0 when `answer` has the door's
+        answer; otherwise with `NOT_SENT` or `LOST`.
         """
+        ...
+
+    def answer(self, name: str, request: DoorRequest) -> JsonObject:
+        """The door's answer to what `relay` asked, once; empty where there is none that can be read."""
         ...
 
 

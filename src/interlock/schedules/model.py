@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -11,7 +11,8 @@ from typing import Literal
 
 from interlock.core.actor import Actor
 from interlock.core.ask import Ask
-from interlock.core.project import Project
+from interlock.core.errors import Denied
+from interlock.core.project import Agent, Person, Project, Service
 from interlock.core.schedule import Schedule
 from interlock.lib.canonical import digest_of
 from interlock.lib.clock import rfc3339
@@ -21,6 +22,9 @@ InstantState = Literal["due", "queued", "submitted", "succeeded", "failed", "den
 """`due`: known, not yet asked for. `queued`: waits for an earlier one to end. `submitted`: there is a Run. `failed`:
 the Run did not succeed, or there could be none. `missed`: too late. `skipped`: paused, or an earlier one was not
 finished."""
+UNOWNED = "schedule/"
+"""How the name of a service begins that is declared nowhere: a schedule that asks as nobody."""
+
 OPEN: tuple[InstantState, ...] = ("due", "queued", "submitted")
 TROUBLED: tuple[InstantState, ...] = ("failed", "denied", "missed", "skipped")
 
@@ -151,24 +155,34 @@ def owner_of(project: Project, name: str, service: str | None) -> Actor:
     declared = project.services.get(service or "")
     return Actor(
         kind="service",
-        name=service or f"schedule/{name}",
+        name=service or f"{UNOWNED}{name}",
         roles=declared.roles if declared is not None else (),
     )
 
 
 def as_of_now(project: Project, asker: Actor) -> Actor:
-    """Who asked for a one-off, with no more roles than he still has."""
-    if asker.kind == "person" and project.people:
-        person = project.people.get(asker.name)
-        held = person.roles if person is not None else ()
-    elif asker.kind == "agent" and project.agents:
-        agent = project.agents.get(asker.name)
-        held = agent.roles if agent is not None else ()
-    elif asker.kind == "service":
-        held = owner_of(project, asker.name, asker.name).roles
+    """Who asked for a one-off, with the roles that he has now: their codes bind as well as they allow, so that whoever
+    lost a role must not be left without any. A schedule without a service is nobody that could be declared.
+
+    Raises: Denied when interlock.yaml no longer declares him, or whom he works for.
+    """
+    owner = (asker.on_behalf_of or "").removeprefix("person:")
+    kinds: dict[str, Mapping[str, Person | Agent | Service]] = {
+        "person": project.people,
+        "agent": project.agents,
+        "service": project.services,
+    }
+    declared = kinds.get(asker.kind, {})
+    found = declared.get(asker.name)
+    named = bool(declared) or asker.kind == "service"
+    if found is None and named and not asker.name.startswith(UNOWNED):
+        gone = asker.id
+    elif owner and project.people and owner not in project.people:
+        gone = f"person:{owner}"
     else:
-        return asker
-    return asker.model_copy(update={"roles": tuple(role for role in asker.roles if role in held)})
+        return asker.model_copy(update={"roles": found.roles}) if found is not None else asker
+    msg = f"interlock.yaml does not declare {gone} any more"
+    raise Denied(msg, code="actor.undeclared", fix="let somebody who is declared order it")
 
 
 def ask_of(name: str, schedule: Schedule, instant: datetime) -> Ask:
