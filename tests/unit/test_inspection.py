@@ -42,3 +42,14 @@ def test_a_root_in_which_everybody_may_write_is_told(tmp_path: Path) -> None:
     warnings = _warnings(tmp_path, TEXT, file_mode=0o644, root_mode=0o777)
     assert len(warnings) == 2
     assert all(warning.startswith("roots: chmod o-w ") for warning in warnings)
+
+
+def test_whoever_is_bound_by_no_codes_where_roles_bind_is_told(tmp_path: Path) -> None:
+    people = "people: {alice: {roles: [admin]}, bob: {}, vera: {roles: [viewr]}, lea: {roles: [viewer, lead]}}"
+    agents = "agents: {claude: {on_behalf_of: alice}, codex: {roles: [askr]}}\n"
+    text = TEXT.replace("people: {alice: {}}", people) + agents
+    assert _warnings(tmp_path, text, file_mode=0o644, root_mode=0o755) == []
+    (tmp_path / "data").rmdir()
+    warnings = _warnings(tmp_path, text + "roles: {}\n", file_mode=0o644, root_mode=0o755)
+    assert len(warnings) == 3, "bob, codex and vera"
+    assert all(warning.startswith("roles: name one of admin, ") for warning in warnings)

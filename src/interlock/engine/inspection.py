@@ -10,6 +10,7 @@ from pathlib import Path
 from interlock.core.errors import InterlockError
 from interlock.core.model import JsonObject
 from interlock.core.project import Project
+from interlock.core.role import BUILT_IN_ROLES
 from interlock.engine.policy.load import PolicySet
 
 PROJECT_FILE = "interlock.yaml"
@@ -20,6 +21,24 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def finding(level: str, area: str, message: str, fix: str | None = None) -> JsonObject:
     """`level` is ok, warning or error."""
     return {"level": level, "area": area, "message": message, "fix": fix}
+
+
+def _unbound(project: Project) -> Iterable[JsonObject]:
+    """Where roles bind, somebody none of whose roles has codes, be it mistyped, is bound by none. An agent without a
+    role is bound by those of whom he works for."""
+    if project.roles is None:
+        return
+    known = {*BUILT_IN_ROLES, *project.roles}
+    roles = {f"people.{name}": person.roles for name, person in project.people.items()}
+    roles |= {f"agents.{name}": agent.roles for name, agent in project.agents.items() if agent.roles}
+    for place, held in sorted(roles.items()):
+        if known.isdisjoint(held):
+            yield finding(
+                "warning",
+                "roles",
+                f"{place} has no role that has codes ({', '.join(held) or 'none at all'}): codes bind it to nothing",
+                f"name one of {', '.join(sorted(known))}",
+            )
 
 
 def inspect_project(project: Project) -> Iterable[JsonObject]:
@@ -52,6 +71,7 @@ def inspect_project(project: Project) -> Iterable[JsonObject]:
                     f"every account may write in the {kind} root {root}, past the door",
                     f"chmod o-w {root}",
                 )
+    yield from _unbound(project)
     with_environment = sorted(name for name, context in project.contexts.items() if context.environment)
     file = Path(project.folder, PROJECT_FILE)
     if with_environment and file.exists() and file.stat().st_mode & stat.S_IROTH:
