@@ -207,7 +207,7 @@ async def far(postgres_endpoint: Any, migrated: str, sshd: SshServer) -> AsyncIt
 async def test_a_read_runs_there_and_its_output_comes_back(far: Far) -> None:
     run = await far.run("uname", "-n")
     assert run.state is RunState.SUCCEEDED, run.state_reason
-    assert (await far.output(run)).startswith(os.uname().nodename)
+    assert await far.output(run) == f"{os.uname().nodename}\n"
     assert [target.key for target in run.plan.targets] == ["host:far"]
     assert "on far" in run.plan.summary
     assert "PRIVATE" not in run.plan.model_dump_json()
@@ -241,6 +241,18 @@ async def test_what_fails_there_fails_here(far: Far) -> None:
     run = await far.run("id", "no-such-user")
     assert run.state is RunState.FAILED
     assert str(run.state_reason).startswith("on far: exit 1: id: ")
+
+
+@with_sshd
+@in_one_loop
+async def test_a_machine_without_a_door_is_told_with_its_own_words(far: Far) -> None:
+    host = far.engine.parts.catalog.action("host.add").ports.outside[REMOTE_HOSTS].find("far")
+    far.server.let_in(host.public_key, "no-such-interlock door --stdio")
+    try:
+        with pytest.raises(Transient, match=r"does not answer: .*no-such-interlock"):
+            await far.submit("uptime")
+    finally:
+        far.server.let_in(host.public_key)
 
 
 @with_sshd
