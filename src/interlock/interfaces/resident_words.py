@@ -42,6 +42,8 @@ CODES: dict[str, str] = {
     "git.nothing_staged": "nothing is staged",
     "git.nothing_to_push": "there is nothing to push",
     "git.outside_roots": "the repository lies outside the folders that may be written",
+    "host.unknown": "no machine of that name is known",
+    "host.unreachable": "that machine does not answer",
     "http.destination_unknown": "no such HTTP service is declared",
     "http.not_open": "that method or path is not open at the service",
     "mcp.not_accepted": "nobody has accepted that tool",

@@ -11,7 +11,7 @@ from interlock.core.errors import Invalid
 from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask
 from interlock.interfaces.cli.caller import Caller
-from interlock.interfaces.cli.verb import verb
+from interlock.interfaces.cli.verb import verb, verbs
 from interlock.interfaces.cli.verbs_ask import Confirm, Reason
 from interlock.interfaces.messages import say
 
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
 
 app = typer.Typer()
-host = typer.Typer(help=say("Other machines: add, list, check, remove."), rich_markup_mode=None)
-app.add_typer(host, name="host")
+host = verbs(
+    app,
+    "host",
+    summary=say("Other machines: add, list, check, remove."),
+    examples=("interlock host add web1 interlock@web1.example.com", "interlock exec --host web1 -- uptime"),
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=say("what the machine is called here"))]
 
