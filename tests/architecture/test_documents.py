@@ -84,7 +84,7 @@ def test_every_verb_that_a_document_shows_exists() -> None:
         for code in re.findall(
             r"^```.*?^```|`[^`\n]+`", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
         )
-        for verb in re.findall(r"(?<![\w./-])interlock (?:--\S+ )*([a-z][a-z-]*)", code)
+        for verb in re.findall(r"(?<![\w./=-])interlock (?:--\S+ )*([a-z][a-z-]*)", code)
     }
     assert {(name, verb) for name, verb in shown if verb not in verbs} == set()
     assert {verb for _, verb in shown} >= {"exec", "do", "approve", "undo", "audit"}
