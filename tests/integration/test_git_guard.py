@@ -625,6 +625,46 @@ async def test_a_repository_outside_the_roots_or_one_that_leads_there_is_refused
 
 
 @in_one_loop
+@pytest.mark.parametrize("way", ["alternates", "through another", "pack", "object"])
+async def test_objects_of_a_repository_outside_the_roots_are_not_read_through_one_inside(
+    shop: Shop, tmp_path: Path, way: str
+) -> None:
+    private = tmp_path / "private"
+    git(tmp_path, "init", "-q", "-b", "main", str(private))
+    (private / "plan.txt").write_text("nobody knows of this\n")
+    git(private, "add", ".")
+    git(private, "commit", "-qm", "kept to ourselves")
+    blob, theirs, ours = git(private, "rev-parse", "HEAD:plan.txt"), private / ".git/objects", shop.top / ".git/objects"
+    if way == "alternates":
+        (ours / "info" / "alternates").write_text(f"{theirs}\n")
+    elif way == "through another":
+        other = shop.data / "other"
+        (other / "info").mkdir(parents=True)
+        (other / "info" / "alternates").write_text(f"{theirs}\n")
+        (ours / "info" / "alternates").write_text(f"# of all\n{other}\n")
+    elif way == "pack":
+        git(private, "gc", "-q")
+        for path in (theirs / "pack").iterdir():
+            (ours / "pack" / path.name).symlink_to(path)
+    else:
+        (ours / blob[:2]).mkdir(exist_ok=True)
+        (ours / blob[:2] / blob[2:]).symlink_to(theirs / blob[:2] / blob[2:])
+    git(shop.top, "update-index", "--add", "--cacheinfo", f"100644,{blob},plan.txt")
+    with pytest.raises(Denied, match="outside"):
+        await shop.propose("git.commit")
+    with pytest.raises(Denied, match="outside"):
+        await shop.propose("git.push")
+
+
+@in_one_loop
+async def test_objects_may_be_shared_within_the_roots(shop: Shop) -> None:
+    git(shop.data, "clone", "-q", "--shared", str(shop.remote), str(shop.data / "second"))
+    (shop.data / "second" / "a.txt").write_text("two\n")
+    git(shop.data / "second", "add", ".")
+    assert (await shop.propose("git.commit", repository=str(shop.data / "second"), author="Ann <a@b.c>")).plan.steps
+
+
+@in_one_loop
 async def test_planning_changes_nothing_in_the_repository(shop: Shop) -> None:
     shop.stage()
 

@@ -24,6 +24,7 @@ INDEX_BYTES_MAX = 256 * 1024 * 1024
 CONFIG_BYTES_MAX = 256 * 1024
 POINTER_BYTES_MAX = 4096
 COMMITS_MAX = 1000
+OBJECT_FOLDERS_MAX = 50
 NOTHING = "0" * 40
 _ID = re.compile(r"[0-9a-f]{40}")
 # What says how files are compared, and can run nothing.
@@ -162,6 +163,22 @@ class Git:
             msg = f"the remote {remote!r} leads to {len(urls)} places; one at a time is pushed to"
             raise Invalid(msg, code="git.remotes", fix="give it one push address")
         return require_url(urls[0], place.top)
+
+    def read_from(self, place: GitPlace) -> tuple[str, ...]:
+        """Followed through alternates of alternates, and through every link among the objects."""
+        found: dict[str, None] = {}
+        waiting = [Path(place.common, "objects")]
+        while waiting:
+            objects = Path(os.path.realpath(waiting.pop()))
+            if str(objects) in found:
+                continue
+            if len(found) >= OBJECT_FOLDERS_MAX:
+                msg = f"{place.top} has its objects in more than {OBJECT_FOLDERS_MAX} places"
+                raise Invalid(msg, code="git.format", fix="git repack -a -d, and remove .git/objects/info/alternates")
+            found[str(objects)] = None
+            found |= dict.fromkeys(_links(objects))
+            waiting += _alternates(objects)
+        return tuple(found)
 
     def written_at(self, url: str, ref: str) -> tuple[str, ...]:
         """By what lies there now."""
@@ -366,6 +383,33 @@ def require_url(url: str, top: str) -> str:
         msg = f"{folder} runs hooks of its own, which on this machine would run as Interlock"
         raise Invalid(msg, code="git.remote_hooks", fix="push to it over ssh, as the account that it belongs to")
     return str(folder)
+
+
+def _links(objects: Path) -> Iterator[str]:
+    """Where links lead that stand for a folder of objects, a pack or one object."""
+    for entry in os.scandir(objects) if objects.is_dir() else ():
+        if entry.is_symlink():
+            yield os.path.realpath(entry.path)
+        elif entry.is_dir(follow_symlinks=False):
+            yield from (os.path.realpath(each.path) for each in os.scandir(entry.path) if each.is_symlink())
+
+
+def _alternates(objects: Path) -> list[Path]:
+    """Further folders of objects (gitrepository-layout(5)), where git would look as well."""
+    file = objects / "info" / "alternates"
+    lines = _body(file).decode("utf-8", "surrogateescape").splitlines() if file.is_file() else []
+    named = (line.strip() for line in lines if not line.startswith("#"))
+    return [objects / _unquoted(name) for name in named if name]
+
+
+def _unquoted(name: str) -> str:
+    """As git writes names that hold strange characters. Raises Invalid for one that it could read otherwise."""
+    if not name.startswith('"'):
+        return name
+    if not name.endswith('"') or "\\" in name:
+        msg = f"{name!r} among the alternates is no name that is taken here"
+        raise Invalid(msg, code="git.format", fix="git repack -a -d, and remove .git/objects/info/alternates")
+    return name[1:-1]
 
 
 def _git_folder(folder: Path) -> Path:

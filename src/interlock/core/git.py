@@ -100,6 +100,13 @@ class GitRepositories(Protocol):
         """Where a remote is pushed to. Raises NotFound, and Invalid for a transport that is not taken."""
         ...
 
+    def read_from(self, place: GitPlace) -> tuple[str, ...]:
+        """The real paths of every folder, and of every file that is but a link, whose objects count as this one's.
+
+        Raises: Invalid when there are too many.
+        """
+        ...
+
     def written_at(self, url: str, ref: str) -> tuple[str, ...]:
         """The paths of this machine that a push of a branch to an address changes; none where it goes over a network.
 

@@ -45,14 +45,25 @@ class _OfRepository(Action):
         (target,) = self.ports.resolvers.resolve("repository", asked, {"folder": self.ports.project().folder})
         place = self.git.place(target.id)
         self._require_within(place.top, place.own, place.common, *(f"{place.common}/{name}" for name in WRITTEN))
+        self._require_readable(place)
         return place, target
 
     def _require_within(self, *paths: str) -> None:
         """What git writes goes where these lead, which the repository says itself. Raises Denied."""
-        project = self.ports.project()
-        roots = tuple(os.path.realpath(Path(project.folder, each)) for each in project.roots.write)
+        roots = self._roots(self.ports.project().roots.write)
         for path in paths:
             require_within(os.path.realpath(path), roots)
+
+    def _require_readable(self, place: GitPlace) -> None:
+        """What git shows and sends comes from these, which the repository says itself. Raises Denied."""
+        declared = self.ports.project().roots
+        roots = self._roots((*declared.read, *declared.write))
+        for path in self.git.read_from(place):
+            require_within(path, roots)
+
+    def _roots(self, declared: tuple[str, ...]) -> tuple[str, ...]:
+        folder = self.ports.project().folder
+        return tuple(os.path.realpath(Path(folder, each)) for each in declared)
 
     def _require_no_secret(self, place: GitPlace, paths: tuple[str, ...], added: str) -> None:
         """Raises Invalid, without telling the secret."""
@@ -162,6 +173,7 @@ class Commit(_OfRepository):
         place = _place_of(step)
         head = self.git.head(place)
         self._require_within(f"{place.common}/objects", f"{place.common}/{head.ref}")
+        self._require_readable(place)
         if head.ref != step.params["ref"]:
             msg = f"{head.ref} is checked out now, and {step.params['ref']} was then; nothing was done"
             raise Stale(msg, code="git.moved", fix="ask again to see the new plan")
@@ -311,6 +323,7 @@ class Push(_OfRepository):
         url, ref, new = str(params["url"]), str(params["ref"]), str(params["new"])
         old = str(params["old"]) if params["old"] is not None else None
         self._require_within(*self.git.written_at(url, ref))
+        self._require_readable(place)
         there = self.git.remote_heads(url).get(ref)
         if there == new:
             return StepResult(ok=True, summary="it was there already", data={"commit": new})
