@@ -102,11 +102,13 @@ class Session:
         self._known = known
         self._places = places
         self.mark = hashlib.sha256(f"{token or ''}\n{acting_as or ''}".encode()).hexdigest()
+        # A person's token may act under any number of names; they share what is his.
+        self._bearer = hashlib.sha256((token or acting_as or "").encode()).hexdigest()
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
         """A place for one call of an agent. Raises Denied for whoever is none, Transient when too much is asked."""
-        async with self._places.taken(self.mark), asyncio.timeout(ANSWER_SECONDS_MAX):
+        async with self._places.taken(self._bearer), asyncio.timeout(ANSWER_SECONDS_MAX):
             await self._require_agent()
             yield
 
