@@ -118,6 +118,14 @@ def test_a_text_that_cannot_be_signed_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "name", "name+00000000+AAAA", "name+zz+AAAA", KEY.verifier.encode()[:-2], "other" + KEY.verifier.encode()],
+    ids=[
+        "empty",
+        "a name alone",
+        "a short key",
+        "no hexadecimal",
+        "cut off",
+        "another name",
+    ],  # the same in each process
 )
 def test_a_damaged_key_is_refused(text: str) -> None:
     with pytest.raises(NoteError):
