@@ -22,7 +22,7 @@ NESTED = "schedule."
 
 
 class OnceArgs(Frozen):
-    """What is asked for, and when: `at` with its offset, 2027-12-01T03:00:00+08:00.
+    """What is asked for, and when: `at` with its offset, 2027-06-01T03:00:00+08:00.
 
     It goes through the door then, as whoever asked for this, with the rights that he has by then. Later than
     `grace_seconds` after `at` it was missed; with `catch_up: once` it is asked for all the same.
@@ -103,7 +103,7 @@ class Once(_OfSchedule):
         "name": "quiet-reload",
         "action": "command.exec",
         "args": {"argv": ["systemctl", "reload", "nginx"]},
-        "at": "2027-12-01T03:00:00+08:00",
+        "at": "2027-06-01T03:00:00+08:00",
     }
     Args: ClassVar[type[Frozen]] = OnceArgs
 

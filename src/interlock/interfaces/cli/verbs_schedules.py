@@ -154,7 +154,7 @@ def once(
     name: Name,
     action: Annotated[str, typer.Argument(metavar="ACTION", help=say("its name, as `actions` lists it"))],
     *,
-    at: Annotated[str, typer.Option(metavar="MOMENT", help=say("with its offset: 2027-12-01T03:00:00+08:00"))],
+    at: Annotated[str, typer.Option(metavar="MOMENT", help=say("with its offset: 2027-06-01T03:00:00+08:00"))],
     arg: Annotated[list[str] | None, typer.Option("--arg", "-a", metavar="NAME=VALUE", help=say("an argument"))] = None,
     reason: Reason = None,
     confirm: Confirm = None,
