@@ -16,7 +16,7 @@ CLEAN_ENVIRONMENT: dict[str, str] = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
-    "HOME": "/dev/null", # nothing can be made below it; a folder that only does not exist yet could be
+    "HOME": "/dev/null",  # nothing can be made below it; a folder that only does not exist yet could be
     "TERM": "dumb",
 }
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024
