@@ -56,7 +56,7 @@ async def test_kill_9_at_any_boundary_loses_and_doubles_no_instant(postgres_endp
                 for process in pair:
                     assert await asyncio.to_thread(process.wait, PATIENCE_SECONDS) == -9, "it came to its boundary"
             last = _start(config, "", tmp_path)
-            end = clock.now()
+            end = max(clock.now(), begun[0]["cursor_at"] + timedelta(minutes=25))
             try:
                 await _until(lambda: _done(engine, end))
             finally:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +31,7 @@ LIMITS = {"runs_at_once_max": 8, "runs_at_once_per_actor_max": 64, "retry_budget
 LOOK_SECONDS = 0.1
 QUICK_RUNS = 20
 LATENCY_FLOOR_SECONDS = 0.02
+LATENCY_LOOKS = 5
 """Below this a machine that does other things as well says nothing about us."""
 ACTORS = tuple(Actor(kind="service", name=f"service-{number}") for number in range(8))
 
@@ -122,6 +124,13 @@ class World:
                 taken.append(time.perf_counter() - begun)
         return median(taken)
 
+    async def as_quick_as(self, before: float) -> None:
+        """Runs take no longer than before. Other tests use the same processors, so one slow moment is no answer."""
+        seen: list[float] = []
+        while len(seen) < LATENCY_LOOKS and min(seen, default=inf) >= max(3 * before, LATENCY_FLOOR_SECONDS):
+            seen.append(await self.latency())
+        assert min(seen) < max(3 * before, LATENCY_FLOOR_SECONDS), (before, seen)
+
     async def account(self, *, before: float, steps: tuple[bool, ...] = STEPS) -> None:
         """Nothing lost, nothing twice, nothing broken, nothing slower."""
         rows = await self.engine.query("select number, state from run where action = 'test.ledger'")
@@ -139,8 +148,7 @@ class World:
         assert verified.findings == ()
         assert verified.intact
         assert verified.unsealed == 0
-        after = await self.latency()
-        assert after < max(3 * before, LATENCY_FLOOR_SECONDS), (before, after)
+        await self.as_quick_as(before)
 
     async def _done_twice(self) -> list[tuple[int, int]]:
         rows = await self.engine.query("select run, line from evidence where kind = 'done'")

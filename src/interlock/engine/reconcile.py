@@ -31,6 +31,8 @@ EXPIRE_SECONDS = 5.0
 ORPHAN_SECONDS = 5.0
 RETENTION_SECONDS = 3600.0
 DATABASE_SECONDS = 1.0
+RETRY_SECONDS = 10.0
+"""How soon what failed is tried again: a database that was away for a moment is no trouble for an hour."""
 
 
 class Reconcilers:
@@ -154,4 +156,4 @@ class Reconcilers:
                 self._troubles[name] = Permanent(
                     f"{name} stopped on a bug: {type(error).__name__}: {error}", code="bug", fix="see the log of serve"
                 )
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(min(seconds, RETRY_SECONDS) if name in self._troubles else seconds)
