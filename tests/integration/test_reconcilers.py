@@ -28,7 +28,7 @@ async def test_what_is_due_once_an_hour_is_tried_again_soon_after_it_failed(
 
     reconcilers = engine.parts.reconcilers
     await reconcilers.stop()
-    reconcilers.add([Reconciler("hourly", fails_at_first, 3600.0)], ())
+    reconcilers.add([Reconciler("hourly", fails_at_first, 3600.0)], list)
     await reconcilers.start()
 
     async with asyncio.timeout(10):
