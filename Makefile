@@ -34,10 +34,10 @@ help: ## this list
 demo: $(READY) ## the main job on real commands and files, told as a story; leaves a project to play with
 	@$(BIN)/interlock demo $(ARGS)
 
-# One worker more than processors, since many tests wait; tests/conftest.py says who shares what.
+# One worker a processor; a file stays with one worker, because its tests share fixtures.
 test: $(READY) ## all tests, cheapest first
-	@workers=$$(( $$(nproc 2> /dev/null || echo 2) + 1 ))
-	$(BIN)/python -m pytest --numprocesses $$(( workers > 9 ? 9 : workers )) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@workers=$$(nproc 2> /dev/null || echo 2)
+	$(BIN)/python -m pytest --numprocesses $$(( workers > 8 ? 8 : workers )) --dist loadfile $(ARGS)
 
 check: $(READY) ## style, types and import direction
 	@failed=

@@ -27,19 +27,10 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]
     return {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """How workers share the tests: a file stays with one, because its tests share fixtures.
-
-    The file that takes longest begins first. Those that measure how quick something is after a disaster come one after
-    the other, at the end, when the processors are theirs.
-    """
-    if not (getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput")):
-        return
-    items.sort(key=lambda item: item.path.name != "test_sabotage.py")
-    for item in items:
-        alone = item.path.parent.name == "chaos" and item.path.name != "test_sabotage.py"
-        item.add_marker(pytest.mark.xdist_group("chaos" if alone else str(item.path)))
+    """Where several workers share the tests, the file that takes longest begins first, so that none waits for it."""
+    if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.name != "test_sabotage.py")
 
 
 @dataclass(frozen=True)
