@@ -59,7 +59,7 @@ docs: $(READY) ## write docs/reference anew from the code
 lock: ## resolve the lock files anew (needs uv)
 	@command -v uv > /dev/null || { echo 'make lock needs uv: pipx install uv'; exit 1; }
 	export UV_CUSTOM_COMPILE_COMMAND='make lock'
-	$(RESOLVE) pyproject.toml --group dev --extra telemetry --output-file requirements-dev.lock
+	$(RESOLVE) pyproject.toml --group dev --extra telemetry --extra proxy --output-file requirements-dev.lock
 	$(RESOLVE) pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
 	$(RESOLVE) pyproject.toml --extra bench --constraint requirements-dev.lock --output-file requirements-bench.lock
 

@@ -15,7 +15,9 @@ from interlock.core.ports import ProgramContext
 from interlock.core.role import Role
 from interlock.core.schedule import Schedule, ScheduleName
 from interlock.core.telemetry import TelemetryDeclaration
+from interlock.core.traffic import WorkloadName
 from interlock.core.web import DestinationName, HttpDestination
+from interlock.core.workload import Workload
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Preset = Literal["observe", "small-team", "strict"]
@@ -151,6 +153,8 @@ class Project(Frozen):
     """When changes may happen, and when not."""
     schedules: dict[ScheduleName, Schedule] = {}
     """What is asked for by the clock."""
+    workloads: dict[WorkloadName, Workload] = {}
+    """What is released: services and batch jobs, their versions, and how a new one comes to all users."""
     limits: Limits = Limits()
     """Bounds of the engine."""
     retention: Retention = Retention()

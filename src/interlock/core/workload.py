@@ -1,0 +1,245 @@
+"""What is released: services that answer requests, batch jobs that write outputs, and configurations; as declared."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from interlock.core.comparison import ComparisonRules
+from interlock.core.judgement import JudgeSettings
+from interlock.core.model import Frozen
+from interlock.core.traffic import Address, HeaderName, ProxyName, Sticky
+
+PLACES = frozenset({"port", "version", "source", "input", "output", "work", "workload"})
+"""What may stand in braces in a command: {port} the version listens on, {version}, {source} the folder of its files,
+{input} and {output} of a batch job, {work} an empty folder of its own, {workload} its name."""
+
+_PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+def _argument(value: str) -> str:
+    for name in _PLACE.findall(value):
+        if name not in PLACES:
+            msg = f"{{{name}}} is none of {', '.join(sorted(PLACES))}"
+            raise ValueError(msg)
+    return value
+
+
+Argument = Annotated[str, Field(max_length=4096), AfterValidator(_argument)]
+Command = Annotated[tuple[Argument, ...], Field(min_length=1, max_length=200)]
+Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
+
+
+class Source(Frozen):
+    """Where the files of a version come from. Exactly one of the three.
+
+    `folder`: a path with {version} in it. `git`: a local repository; a version is a ref of it, laid out in a folder of
+    its own and pinned to its commit. `image`: a container image without tag; a version is a tag or a digest of it,
+    pinned to its image id.
+    """
+
+    folder: str | None = Field(default=None, min_length=1, max_length=4096)
+    """A path with {version} in it."""
+    git: str | None = Field(default=None, min_length=1, max_length=4096)
+    """A local repository; versions are its refs."""
+    image: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._/:-]{0,254}$")
+    """A container image; versions are its tags and digests."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(each is not None for each in (self.folder, self.git, self.image)) != 1:
+            msg = "give exactly one of `folder`, `git` and `image`"
+            raise ValueError(msg)
+        if self.folder is not None and "{version}" not in self.folder:
+            msg = "write {version} into `folder`, so that versions lie beside each other: /srv/web/{version}"
+            raise ValueError(msg)
+        return self
+
+
+class ComposeService(Frozen):
+    """A service of a Docker Compose project; a candidate runs as a second container beside it."""
+
+    project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    """The Compose project's name."""
+    file: str
+    """The Compose file."""
+    service: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    """The service's name in it."""
+    port: int = Field(ge=1, le=65_535)
+    """Where it listens inside its container."""
+
+
+class SystemdUnit(Frozen):
+    """A template unit, one instance for each version: `web@.service` runs as web@v1.4.service.
+
+    The instance reads its port from `environment_file`, a path with {version} in it that Interlock writes before it
+    starts the unit: PORT=18001, VERSION=v1.4, SOURCE=/srv/web/v1.4.
+    """
+
+    template: str = Field(pattern=r"^[A-Za-z0-9:_.\\-]{1,200}@\.service$")
+    """The template unit, as web@.service."""
+    environment_file: str = Field(min_length=1, max_length=4096)
+    """Where the instance's port is written, a path with {version} in it."""
+
+
+class Health(Frozen):
+    """How it is known that a version can answer. Never a heavy page.
+
+    A version has `deadline_seconds` to become healthy, and is healthy after `successes` good answers in a row.
+    """
+
+    path: str = Field(default="/healthz", pattern=r"^/[ -~]{0,500}$")
+    interval_seconds: float = Field(default=0.5, ge=0.05, le=60)
+    timeout_seconds: float = Field(default=2.0, gt=0, le=60)
+    deadline_seconds: float = Field(default=180.0, gt=0, le=3600)
+    successes: int = Field(default=2, ge=1, le=20)
+
+
+class Traffic(Frozen):
+    """How users reach a service."""
+
+    listen: Address
+    """Where users come: the proxy listens here."""
+    proxy: ProxyName = "envoy"
+    """Which proxy shares the requests between versions."""
+    sticky: Sticky = Sticky(cookie="interlock-unit")
+    """By what a user is known again."""
+    testers: HeaderName | None = "x-interlock-version"
+    """Whoever sends this header with a version's name gets that version."""
+    fallback: bool = True
+    """The stable version answers GET and HEAD requests that the candidate failed to answer."""
+    timeout_seconds: float = Field(default=15.0, gt=0, le=3600)
+    """How long a version may take to answer."""
+
+
+class ShadowStep(Frozen):
+    """The candidate answers copies of some requests, and its answers are compared; users get the stable version's."""
+
+    shadow_percent: float = Field(gt=0, le=100)
+    """Which part of the safe requests is copied."""
+    pairs: int = Field(default=459, ge=1, le=10_000_000)
+    """So many comparisons at least: without a difference, 459 prove 99 % agreement at 99 % confidence."""
+    deadline_seconds: Seconds = 1800
+    """After so long without enough of them the step is undecided."""
+
+
+class CanaryStep(Frozen):
+    """Some users get the candidate.
+
+    With `until: go` the step ends when the judge certifies that the candidate is no worse than the margins allow, and
+    is undecided at the deadline. With `until: time` it ends after `hold_seconds` unless the judge says no.
+    """
+
+    weight_percent: float = Field(gt=0, le=100)
+    """Which part of the users."""
+    until: Literal["go", "time"] = "time"
+    """What ends the step."""
+    hold_seconds: float = Field(default=60.0, ge=0, le=7 * 24 * 3600)
+    """It lasts so long at least."""
+    deadline_seconds: Seconds = 3600
+    """With `until: go`, after so long without a verdict the step is undecided."""
+
+
+ReleaseStep = ShadowStep | CanaryStep
+
+DEFAULT_STEPS: tuple[ReleaseStep, ...] = (
+    ShadowStep(shadow_percent=10),
+    CanaryStep(weight_percent=5, hold_seconds=60),
+    CanaryStep(weight_percent=25, hold_seconds=60),
+    CanaryStep(weight_percent=50, until="go"),
+)
+
+
+class ReleaseSettings(Frozen):
+    """How a new version comes to all users, and what sends it back."""
+
+    steps: tuple[ReleaseStep, ...] = Field(default=DEFAULT_STEPS, max_length=20)
+    """What comes before all users get the candidate; none is a plain switch with red lines watched."""
+    judge: JudgeSettings = JudgeSettings()
+    """What counts as worse."""
+    undecided: Literal["pause", "rollback", "promote"] = "pause"
+    """What happens when a step's deadline passes without a verdict."""
+    no_traffic_seconds: Seconds = 300
+    """After so long without a request, `status` says that nobody comes; a release never goes on by silence."""
+    watch_seconds: float = Field(default=300.0, ge=0, le=24 * 3600)
+    """How long the judge goes on looking after all users have the new version."""
+    keep_warm_hours: float = Field(default=24.0, ge=0, le=30 * 24)
+    """How long the version before stays running, so that going back takes a blink."""
+    red_line_failures: int = Field(default=2, ge=1, le=100)
+    """So many failed key checks in a row send a release back at once."""
+    burst_errors: int = Field(default=5, ge=2, le=1000)
+    """So many answers in a row that are errors, with none between them that is not, send it back at once."""
+    irreversible: bool = False
+    """The word of whoever writes this that there is no way back (a migration, say): what goes wrong freezes the release
+    where it is, and no rollback is promised."""
+
+
+class ServiceWorkload(Frozen):
+    """A service that answers HTTP requests. It runs as `command`, as a Compose service, or as a systemd unit."""
+
+    kind: Literal["service"] = "service"
+    command: Command | None = None
+    """The program and its arguments, kept running by Interlock's own keeper; {port} is where it must listen."""
+    compose: ComposeService | None = None
+    """A service of a Docker Compose project."""
+    systemd: SystemdUnit | None = None
+    """A template unit."""
+    source: Source
+    """Where the files of a version come from."""
+    build: tuple[Command, ...] = Field(default=(), max_length=10)
+    """Run in {source} before a version is started, while the old one still serves."""
+    environment: dict[str, str] = {}
+    """Of the command. Secrets belong into files that the service reads."""
+    stop_grace_seconds: float = Field(default=10.0, ge=0, le=600)
+    """How long it may take to end."""
+    health: Health = Health()
+    """How it is known that it can answer."""
+    traffic: Traffic
+    """How users reach it."""
+    release: ReleaseSettings = ReleaseSettings()
+    """How a new version comes to all users."""
+    comparison: ComparisonRules = ComparisonRules()
+    """Which differences of answers count."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(each is not None for each in (self.command, self.compose, self.systemd)) != 1:
+            msg = "give exactly one of `command`, `compose` and `systemd`"
+            raise ValueError(msg)
+        if (self.source.image is not None) != (self.compose is not None):
+            msg = "`source: {image: ...}` and `compose` belong together"
+            raise ValueError(msg)
+        return self
+
+
+class BatchWorkload(Frozen):
+    """A command that reads an input and writes an output: a report, an export, a settlement.
+
+    {input} and {output} in `command` are paths. While two versions are compared each runs in an empty folder of its own
+    with `environment` and nothing else; `effects` says what keeps it from having effects then.
+    """
+
+    kind: Literal["batch"] = "batch"
+    command: Command
+    """The program and its arguments."""
+    source: Source
+    """Where the files of a version come from."""
+    build: tuple[Command, ...] = Field(default=(), max_length=10)
+    """Run in {source} before a version is used."""
+    environment: dict[str, str] = {}
+    """All of its environment."""
+    shadow_environment: dict[str, str] = {}
+    """On top of it while versions are compared: what redirects or blocks effects (DRY_RUN=1, another database)."""
+    input: str | None = Field(default=None, max_length=4096)
+    """The file or folder it reads, by default; may hold {target_month} and the like, given at the command line."""
+    timeout_seconds: Seconds = 3600
+    """A run that takes longer is ended."""
+    comparison: ComparisonRules = ComparisonRules()
+    """Which differences of outputs count."""
+    release: ReleaseSettings = ReleaseSettings(steps=())
+    """How a new version takes over."""
+
+
+Workload = Annotated[ServiceWorkload | BatchWorkload, Field(discriminator="kind")]

@@ -1,0 +1,1 @@
+"""What runs versions of services: laid out, built, started beside each other, probed, stopped."""

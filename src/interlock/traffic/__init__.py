@@ -1,0 +1,1 @@
+"""Which version answers which user: routings put in force at a proxy."""
