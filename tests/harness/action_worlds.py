@@ -138,6 +138,11 @@ async def _write_over(stage: Stage) -> World:
     return World({"path": str(path), "content": "new\n"}, lambda: path.write_text("somebody was here\n"))
 
 
+async def _remove(stage: Stage) -> World:
+    path = stage.file("kept.txt", "old\n", 0o640)
+    return World({"path": str(path)}, lambda: path.write_text("somebody was here\n"))
+
+
 async def _restore_replaced(stage: Stage) -> World:
     path = stage.file("kept.txt", "old\n", 0o640)
     number = await stage.succeed("file.write", {"path": str(path), "content": "new\n"})
@@ -477,6 +482,7 @@ async def _apply_again(stage: Stage) -> World:
 
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "command.exec": (_command, _unknown_command),
+    "file.remove": (_remove,),
     "file.restore": (_restore_replaced, _restore_created),
     "file.write": (_write_new, _write_over),
     "git.commit": (_git_commit,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -209,6 +210,75 @@ def test_a_policy_that_others_may_write_or_that_does_not_fit_lets_nothing_run(do
     with pytest.raises(Invalid) as caught:
         read_door_policy(door.policy)
     assert caught.value.code == "file.writable"
+
+
+class Files:
+    """A folder on that machine, in which its door may write."""
+
+    def __init__(self, door: Door) -> None:
+        self.folder = Path(os.path.realpath(door.folder)) / "site"
+        self.folder.mkdir()
+        self.path = self.folder / "motd"
+        self._door = door
+
+    def ask(self, do: str, *, path: Path | None = None, content: str | None = None, **fields: Any) -> dict[str, Any]:
+        given: dict[str, Any] = {"version": 1, "id": "7:0", "do": do, "path": str(path or self.path), **fields}
+        if content is None:
+            given["action"] = "file.remove"
+        else:
+            given |= {"action": "file.write", "content_base64": base64.b64encode(content.encode()).decode()}
+        return self._door.ask(json.dumps(given).encode() + b"\n")[-1]
+
+
+@pytest.fixture
+def files(door: Door) -> Files:
+    found = Files(door)
+    door.allow(
+        "version: 1\ndiscloses: content\nchanges: [file.write, file.remove]\n"
+        f"roots: {{write: [{found.folder}]}}\nprotected: ['file:{found.folder}/kept']\n"
+    )
+    return found
+
+
+def test_a_file_is_written_as_planned_and_its_original_told_before(files: Files) -> None:
+    files.path.write_text("old\n")
+    planned = files.ask("plan", content="new\n")
+    assert "-old\n+new" in planned["plan"]["preview"]
+    assert base64.b64decode(files.ask("read", content="new\n")["original"]) == b"old\n"
+    assert files.ask("run", content="new\n", digest=planned["digest"])["result"]["ok"]
+    assert files.path.read_text() == "new\n"
+
+
+def test_a_file_is_removed_as_planned(files: Files) -> None:
+    files.path.write_text("old\n")
+    planned = files.ask("plan")
+    assert files.ask("run", digest=planned["digest"])["result"]["ok"]
+    assert not files.path.exists()
+    assert files.ask("plan")["error"]["kind"] == "not_found"
+
+
+def test_a_file_that_changed_since_is_not_written(files: Files) -> None:
+    planned = files.ask("plan", content="new\n")
+    files.path.write_text("somebody was here\n")
+    assert files.ask("run", content="new\n", digest=planned["digest"])["error"]["code"] == "door.stale"
+    assert files.path.read_text() == "somebody was here\n"
+
+
+def test_files_are_written_beneath_its_roots_only_and_never_what_is_protected(files: Files) -> None:
+    (files.folder / "kept").write_text("precious")
+    (files.folder / "out").symlink_to("/etc")
+    for path in (files.folder / "kept", files.folder / "out/motd", files.folder.parent / "beside"):
+        for do in ("plan", "read"):
+            assert files.ask(do, path=path, content="new\n")["error"]["kind"] == "denied", (do, path)
+
+
+def test_no_file_is_written_or_read_where_the_policy_lists_no_action_on_files(files: Files, door: Door) -> None:
+    files.path.write_text("old\n")
+    door.allow(f"version: 1\ndiscloses: content\nroots: {{write: [{files.folder}]}}\n")
+    for do in ("plan", "read"):
+        assert files.ask(do, content="new\n")["error"]["code"] == "door.refused"
+    door.allow(f"version: 1\nchanges: [file.write]\nroots: {{write: [{files.folder}]}}\n")
+    assert files.ask("read", content="new\n")["error"]["code"] == "door.refused"
 
 
 def test_output_is_bounded_and_says_so(door: Door) -> None:

@@ -173,6 +173,18 @@ class Far:
         assert isinstance(run, Run)
         return run
 
+    async def write(self, action: str, **args: Any) -> Run:
+        ask = Ask(action=action, args={"host": "far", **args}, confirmed=True)
+        run = await self.engine.door.submit(ALICE, ask)
+        assert isinstance(run, Run)
+        return await self.engine.rest(run.number, 60.0)
+
+    async def undo(self, run: Run) -> Run:
+        ask = Ask(action="interlock.undo", args={"run": run.number}, confirmed=True)
+        taken_back = await self.engine.door.submit(ALICE, ask)
+        assert isinstance(taken_back, Run)
+        return await self.engine.rest(taken_back.number, 60.0)
+
     async def run(self, *argv: str) -> Run:
         return await self.engine.rest((await self.submit(*argv)).number, 60.0)
 
@@ -233,6 +245,50 @@ async def test_a_change_that_both_allow_happens_once_and_is_known_by_its_host(fa
     (target,) = run.plan.targets
     assert target.key == f"host:far/file:{far.place}/made"
     assert f"file:{far.place}/made" in target.names
+
+
+@with_sshd
+@in_one_loop
+async def test_a_file_is_written_there_and_undo_puts_it_back(far: Far) -> None:
+    far.allow(f"discloses: content\nchanges: [file.write, file.remove]\nroots: {{write: [{far.place}]}}")
+    path = far.place / "motd"
+    path.write_text("old\n")
+    run = await far.write("file.write", path=str(path), content="new\n")
+    assert run.state is RunState.SUCCEEDED, run.state_reason
+    assert path.read_text() == "new\n"
+    assert "-old\n+new" in str(run.plan.preview)
+    (target,) = run.plan.targets
+    assert target.key == f"host:far/file:{path}"
+    taken_back = await far.undo(run)
+    assert taken_back.state is RunState.SUCCEEDED, taken_back.state_reason
+    assert path.read_text() == "old\n"
+
+
+@with_sshd
+@in_one_loop
+async def test_a_file_is_made_and_removed_there_and_undo_takes_either_back(far: Far) -> None:
+    far.allow(f"discloses: content\nchanges: [file.write, file.remove]\nroots: {{write: [{far.place}]}}")
+    path = far.place / "fresh"
+    made = await far.write("file.write", path=str(path), content="new\n")
+    assert (made.state, path.read_text()) == (RunState.SUCCEEDED, "new\n"), made.state_reason
+    removed = await far.write("file.remove", path=str(path))
+    assert (removed.state, path.exists()) == (RunState.SUCCEEDED, False), removed.state_reason
+    back = await far.undo(removed)
+    assert (back.state, path.read_text()) == (RunState.SUCCEEDED, "new\n"), back.state_reason
+    gone = await far.undo(made)
+    assert (gone.state, path.exists()) == (RunState.SUCCEEDED, False), gone.state_reason
+
+
+@with_sshd
+@in_one_loop
+async def test_a_file_there_that_somebody_changed_since_is_left_alone(far: Far) -> None:
+    far.allow(f"discloses: content\nchanges: [file.write, file.remove]\nroots: {{write: [{far.place}]}}")
+    path = far.place / "theirs"
+    made = await far.write("file.write", path=str(path), content="new\n")
+    path.write_text("somebody was here\n")
+    left = await far.undo(made)
+    assert (left.state, left.state_code) == (RunState.FAILED, "file.changed"), left.state_reason
+    assert path.read_text() == "somebody was here\n"
 
 
 @with_sshd

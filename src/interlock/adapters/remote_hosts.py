@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import os
@@ -17,10 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from interlock.adapters.ssh_relay import Lost, NotSent, converse
-from interlock.core.errors import ERRORS, Conflict, InterlockError, NotFound, Permanent, Transient
+from interlock.core.errors import Conflict, InterlockError, NotFound, Permanent, Transient
 from interlock.core.model import JsonObject
 from interlock.core.ports import ProcessSpec
 from interlock.core.remote_host import DoorRequest, RemoteHost
+from interlock.core.remote_step import refusal_there
 
 SSH = "/usr/bin/ssh"
 KEYSCAN = "/usr/bin/ssh-keyscan"
@@ -125,17 +128,33 @@ class SshHosts:
 
     def plan(self, name: str, request: DoorRequest) -> JsonObject:
         """As the Protocol says."""
-        host = self.find(name)
-        try:
-            frame = converse(self._ssh(host), request.model_dump(mode="json"), lambda _: None, PLAN_SECONDS)
-        except (NotSent, Lost) as error:
-            msg = f"the host {name} does not answer: {error}"
-            fix = "see that it is up, and that its line is in authorized_keys there: interlock host list --output json"
-            raise Transient(msg, code="host.unreachable", fix=fix, effect_sent=False) from error
+        frame = self._ask(name, request)
         plan = frame.get("plan")
         if not isinstance(plan, dict):
             raise error_there(name, frame)
         return plan
+
+    def original(self, name: str, request: DoorRequest) -> bytes | None:
+        """As the Protocol says."""
+        frame = self._ask(name, request.model_copy(update={"do": "read"}))
+        if "original" not in frame:
+            raise error_there(name, frame)
+        if frame["original"] is None:
+            return None
+        try:
+            return base64.b64decode(str(frame["original"]), validate=True)
+        except binascii.Error as error:
+            raise error_there(name, {}) from error
+
+    def _ask(self, name: str, request: DoorRequest) -> JsonObject:
+        """What is answered to a request that changes nothing."""
+        host = self.find(name)
+        try:
+            return converse(self._ssh(host), request.model_dump(mode="json"), lambda _: None, PLAN_SECONDS)
+        except (NotSent, Lost) as error:
+            msg = f"the host {name} does not answer: {error}"
+            fix = "see that it is up, and that its line is in authorized_keys there: interlock host list --output json"
+            raise Transient(msg, code="host.unreachable", fix=fix, effect_sent=False) from error
 
     def relay(self, name: str, request: DoorRequest, timeout_seconds: float) -> ProcessSpec:
         """As the Protocol says."""
@@ -220,11 +239,7 @@ def error_there(name: str, frame: JsonObject) -> InterlockError:
     if not isinstance(error, dict):
         msg = f"the door of {name} said something that is no answer"
         return Permanent(msg, code="host.garbage", fix="install the same version of Interlock there")
-    kinds = {str(kind): cls for kind, cls in ERRORS.items()}
-    cls = kinds.get(str(error.get("kind")), Permanent)
-    fix = error.get("fix")
-    message = f"{name} says: {str(error.get('message'))[:500]}"
-    return cls(message, code="host.refused", fix=str(fix)[:500] if fix else f"see interlock host check {name}")
+    return refusal_there(name, error, f"see interlock host check {name}")
 
 
 def _alias(name: str) -> str:

@@ -1,7 +1,9 @@
-"""The small door of another machine: no database, no keys; the same described programs, under that machine's policy."""
+"""The small door of another machine: no database, no keys; the same actions on commands and files, by its policy."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import socket
 import threading
@@ -24,13 +26,15 @@ from interlock.core.model import JsonObject
 from interlock.core.plan import Plan
 from interlock.core.ports import TAIL_BYTES, Blobs, ProcessResult, ProcessSpec
 from interlock.core.project import Project
-from interlock.core.remote_host import DoorRequest
+from interlock.core.remote_host import ORIGINAL_BYTES_MAX, DoorRequest
 from interlock.core.run import Run
 from interlock.engine.guard.process_tree import boot_seconds
 from interlock.engine.guard.supervise import GuardedProcess
 from interlock.engine.planner import validate
 from interlock.engine.trusted_file import read_trusted
 from interlock.engine.yaml_model import read_document, to_model
+from interlock.files.actions import FileRemove, FileWrite
+from interlock.files.disk import read_file
 from interlock.hosts.door_policy import DoorPolicy, require_allowed
 from interlock.lib.clock import SystemClock
 from interlock.lib.redact import Redactor
@@ -79,21 +83,43 @@ class RemoteDoor:
                 RepositoryTargets(files.resolve),
             )
         )
-        self._action = CommandExec(
-            Ports(
-                lambda: project, resolvers, SystemClock(), NoRecords(), self.redactor, self._path_class, self._no_other
-            )
+        ports = Ports(
+            lambda: project, resolvers, SystemClock(), NoRecords(), self.redactor, self._path_class, self._no_other
         )
+        self._commands = CommandExec(ports)
+        self._actions: dict[str, Action] = {
+            action.name: action for action in (self._commands, FileWrite(ports), FileRemove(ports))
+        }
 
     def plan(self, request: DoorRequest) -> Plan:
         """What would happen. Raises Denied where this machine does not allow it, and as the action does."""
+        action = self._actions[request.action]
+        args = validate(action.Args, self._arguments(request), action.name)
+        plan = action.plan(args, action.read_facts(args))
+        require_allowed(plan, self._policy, os.path.realpath)
+        return plan
+
+    def _arguments(self, request: DoorRequest) -> JsonObject:
+        if request.action == "file.write":
+            return {"path": request.path, "content_base64": request.content_base64}
+        if request.action == "file.remove":
+            return {"path": request.path}
         asked: JsonObject = {"argv": [*request.argv], "folder": request.folder}
         if request.timeout_seconds is not None:
             asked["timeout_seconds"] = min(request.timeout_seconds, self._policy.timeout_seconds_max)
-        args = validate(CommandExec.Args, asked, CommandExec.name)
-        plan = self._action.plan(args, self._action.read_facts(args))
-        require_allowed(plan, self._policy, os.path.realpath)
-        return plan
+        return asked
+
+    def original(self, request: DoorRequest) -> str | None:
+        """What the file holds that would be written or removed, in base64; None where there is none.
+
+        Raises: Denied for more than `ORIGINAL_BYTES_MAX`, and as `plan`: only what may be changed here is read.
+        """
+        (step,) = self.plan(request).steps
+        found = read_file(step.targets[0].id)
+        if found is not None and len(found.body) > ORIGINAL_BYTES_MAX:
+            msg = f"{len(found.body):,} bytes; an original of at most {ORIGINAL_BYTES_MAX:,} is kept elsewhere"
+            raise Denied(msg, code="door.original", fix="change it there")
+        return None if found is None else base64.b64encode(found.body).decode()
 
     def run(self, request: DoorRequest, show: Show, lost: Callable[[Callable[[], None]], None]) -> StepResult:
         """Perform what has the plan that was decided on.
@@ -108,12 +134,13 @@ class RemoteDoor:
             raise Stale(msg, code="door.stale", fix="ask again to see the new plan")
         context = DoorContext(request, show, lost)
         (step,) = plan.steps
-        result = self._action.perform(step, context)
-        checked = self._action.check(step, context) if result.ok else result
+        action = self._actions[request.action]
+        result = action.perform(step, context)
+        checked = action.check(step, context) if result.ok else result
         return checked if not checked.ok else result
 
     def _path_class(self, path: str) -> PathClass:
-        return self._action.library().classify_path(path)
+        return self._commands.library().classify_path(path)
 
     @staticmethod
     def _no_other(name: str) -> Action:
@@ -135,20 +162,16 @@ class NoRecords:
 
 
 class NoBlobs:
-    """Nothing is kept on another machine."""
+    """Nothing is kept on another machine: whoever asked took the original before (`DoorRequest.do == "read"`)."""
 
     def put(self, body: bytes) -> str:
-        """Raises Denied."""
-        raise _keeps_nothing(str(len(body)))
+        """Its digest; whoever asked holds the body."""
+        return hashlib.sha256(body).hexdigest()
 
     def get(self, digest: str) -> bytes:
         """Raises Denied."""
-        raise _keeps_nothing(digest)
-
-
-def _keeps_nothing(what: str) -> Denied:
-    msg = f"the door of another machine keeps no bodies ({what})"
-    return Denied(msg, code="door.blobs", fix="ask for commands only")
+        msg = f"the door of another machine keeps no bodies ({digest})"
+        raise Denied(msg, code="door.blobs", fix="send the content along")
 
 
 class DoorContext:

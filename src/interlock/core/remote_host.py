@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.outside import OutsideKey
 from interlock.core.ports import OUTPUT_BYTES_MAX, ProcessSpec
 
 REQUEST_BYTES_MAX = 1024 * 1024
+
+CONTENT_CHARACTERS_MAX = 512 * 1024
+"""Of what is written there, in base64: the plan that comes back holds it twice."""
+
+ORIGINAL_BYTES_MAX = 1024 * 1024
+"""Of a file that is replaced or removed there: its original comes here first."""
+
+RemoteAction = Literal["command.exec", "file.write", "file.remove"]
 
 NOT_SENT, LOST = 3, 4
 """How the relay ends when nothing was asked of the other side, and when it fell silent after it was asked."""
@@ -59,18 +67,34 @@ class RemoteHost(Frozen):
 class DoorRequest(Frozen):
     """One request to the door of another machine, as one line of JSON.
 
-    `plan` only looks. `run` performs what has exactly the plan of that digest. `timeout_seconds` and `output_bytes_max`
-    are bounds that the other side may make narrower.
+    `plan` only looks. `run` performs what has exactly the plan of that digest. `read` answers with what the file holds
+    now that would be written or removed, where that may be shown; the other side keeps nothing. `argv` and `folder`
+    are of `command.exec`, `path` of the other two, `content_base64` of `file.write`. `timeout_seconds` and
+    `output_bytes_max` are bounds that the other side may make narrower.
     """
 
     version: Literal[1] = 1
     id: str = Field(pattern=r"^[A-Za-z0-9:_.-]{1,100}$")
-    do: Literal["plan", "run"]
-    argv: tuple[str, ...] = Field(min_length=1, max_length=256)
+    do: Literal["plan", "run", "read"]
+    action: RemoteAction = "command.exec"
+    argv: tuple[str, ...] = Field(default=(), max_length=256)
     folder: str | None = Field(default=None, max_length=4096)
+    path: str | None = Field(default=None, min_length=1, max_length=4096)
+    content_base64: str | None = Field(default=None, max_length=CONTENT_CHARACTERS_MAX)
     timeout_seconds: float | None = Field(default=None, gt=0, le=24 * 3600)
     output_bytes_max: int = Field(default=OUTPUT_BYTES_MAX, ge=0, le=OUTPUT_BYTES_MAX)
     digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _of_its_action(self) -> Self:
+        command = self.action == "command.exec"
+        if command != bool(self.argv) or command != (self.path is None) or (command and self.do == "read"):
+            msg = "command.exec takes `argv`, and file.write and file.remove take `path`"
+            raise ValueError(msg)
+        if (self.action == "file.write") != (self.content_base64 is not None):
+            msg = "file.write takes `content_base64`, and nothing else does"
+            raise ValueError(msg)
+        return self
 
 
 class RemoteHosts(Protocol):
@@ -101,6 +125,10 @@ class RemoteHosts(Protocol):
 
     def plan(self, name: str, request: DoorRequest) -> JsonObject:
         """What the door over there would do. Raises as it says there, and Transient when it does not answer."""
+        ...
+
+    def original(self, name: str, request: DoorRequest) -> bytes | None:
+        """What the file holds now that `request` would write or remove; None where there is none. Raises as `plan`."""
         ...
 
     def relay(self, name: str, request: DoorRequest, timeout_seconds: float) -> ProcessSpec:

@@ -1,4 +1,4 @@
-"""`file.write` and `file.restore`: one file, replaced whole, with its original kept."""
+"""`file.write`, `file.remove` and `file.restore`: one file, replaced whole, with its original kept."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from interlock.core.errors import Conflict, Invalid, NotFound, Stale
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Discloses, Plan, Step, Target
 from interlock.core.ports import StepContext
+from interlock.core.remote_host import REMOTE_HOSTS
+from interlock.core.remote_step import facts_there
 from interlock.files.disk import Attributes, FileState, read_file, remove_file, replace_file
-from interlock.files.model import RestoreArgs, WriteArgs, absolute, preview, require_root
+from interlock.files.model import ABSENT, RemoveArgs, RestoreArgs, WriteArgs, absolute, preview, require_root
+from interlock.files.remote import VERBS, perform_there, request_for, step_there
 
-ABSENT = "absent"
 WRITE_SECONDS = 60.0
 
 
@@ -32,7 +34,26 @@ def _attributes(params: JsonObject) -> Attributes | None:
 
 
 class _FileAction(Action):
-    """What writing and restoring share: one step, its precondition, and how it is performed."""
+    """What writing, removing and restoring share: one step, its precondition, and how it is performed."""
+
+    def read_facts(self, args: WriteArgs | RemoveArgs) -> JsonObject:
+        """Where the path leads, and what is there now."""
+        if args.host is not None:
+            return facts_there(self.ports.outside[REMOTE_HOSTS], args.host, request_for(args))
+        return self._facts(absolute(args.path, args.folder, self.ports.project()))
+
+    def _plan_there(self, args: WriteArgs | RemoveArgs, facts: JsonObject) -> Plan:
+        """One step of another machine, with the difference that it shows."""
+        step = step_there(request_for(args), facts, self.ports.path_class(args.path))
+        preview_there = Plan.model_validate(facts["there"]).preview
+        return Plan(
+            action=self.name,
+            args=args.model_dump(mode="json"),
+            summary=step.summary,
+            steps=(step,),
+            facts={name: facts[name] for name in ("host", "at", "host_keys")},
+            preview=None if preview_there is None else self.ports.redactor.redact(preview_there),
+        )
 
     def _facts(self, asked: str) -> JsonObject:
         project = self.ports.project()
@@ -90,6 +111,8 @@ class _FileAction(Action):
 
     def perform(self, step: Step, context: StepContext) -> StepResult:
         """Replace the file, unless it already is as it should be; keep what was there."""
+        if step.verb in VERBS:
+            return perform_there(self.ports.outside[REMOTE_HOSTS], step, context)
         path = str(step.params["path"])
         after = self._wanted(step)
         before = read_file(path)
@@ -120,7 +143,9 @@ class _FileAction(Action):
         return context.blobs.get(str(step.params["digest"]))
 
     def check(self, step: Step, context: StepContext) -> StepResult:  # noqa: ARG002
-        """Read the file again and compare it with what the plan said."""
+        """Read the file again and compare it with what the plan said; another machine's door did so itself."""
+        if step.verb in VERBS:
+            return StepResult(ok=True, summary="the door over there looked")
         path = str(step.params["path"])
         found = _digest(read_file(path))
         ok = found == self._wanted(step)
@@ -137,12 +162,10 @@ class FileWrite(_FileAction):
     example: ClassVar[JsonObject] = {"path": "site/banner.txt", "content": "open on Sunday\n"}
     Args: ClassVar[type[Frozen]] = WriteArgs
 
-    def read_facts(self, args: WriteArgs) -> JsonObject:
-        """Where the path leads, and what is there now."""
-        return self._facts(absolute(args.path, args.folder, self.ports.project()))
-
     def plan(self, args: WriteArgs, facts: JsonObject) -> Plan:
         """One step, with the difference as preview."""
+        if args.host is not None:
+            return self._plan_there(args, facts)
         path = str(facts["path"])
         body = facts["body"]
         before = None if body is None else bytes.fromhex(str(body))
@@ -159,6 +182,37 @@ class FileWrite(_FileAction):
         )
 
 
+class FileRemove(_FileAction):
+    """Remove one file."""
+
+    name: ClassVar[str] = "file.remove"
+    summary: ClassVar[str] = "Remove one file; its original is kept, and undo puts it back."
+    example: ClassVar[JsonObject] = {"path": "site/old-banner.txt"}
+    Args: ClassVar[type[Frozen]] = RemoveArgs
+
+    def read_facts(self, args: WriteArgs | RemoveArgs) -> JsonObject:
+        """What is there now. Raises NotFound when nothing is."""
+        facts = super().read_facts(args)
+        if facts.get("before") == ABSENT:
+            msg = f"there is no file {facts['path']}"
+            raise NotFound(msg, code="file.absent", fix="look where it lies")
+        return facts
+
+    def plan(self, args: RemoveArgs, facts: JsonObject) -> Plan:
+        """One step, with what is lost as preview."""
+        if args.host is not None:
+            return self._plan_there(args, facts)
+        step = self._step(facts, ABSENT, {"verb": "remove", "path": facts["path"], "digest": ABSENT})
+        return Plan(
+            action=self.name,
+            args=args.model_dump(mode="json"),
+            summary=step.summary,
+            steps=(step,),
+            facts={name: facts[name] for name in ("path", "names", "before", "attributes")},
+            preview=preview(str(facts["path"]), bytes.fromhex(str(facts["body"])), None, self.ports.redactor),
+        )
+
+
 class FileRestore(_FileAction):
     """Put a file back."""
 
@@ -167,13 +221,16 @@ class FileRestore(_FileAction):
     example: ClassVar[JsonObject] = {"run": 1}
     Args: ClassVar[type[Frozen]] = RestoreArgs
 
-    def read_facts(self, args: RestoreArgs) -> JsonObject:
+    def read_facts(self, args: RestoreArgs) -> JsonObject:  # type: ignore[override] # each action has its own Args
         """What the Run wrote, and what is there now."""
         run = self.ports.records.run(args.run)
-        if run.action not in (FileWrite.name, self.name):
+        if run.action not in (FileWrite.name, FileRemove.name, self.name):
             msg = f"Run {args.run} did not write a file: it is {run.action}"
             raise Invalid(msg, code="file.not_a_write", fix="interlock log --action file.write")
         written = run.plan.steps[0]
+        if written.verb in VERBS:
+            msg = f"Run {args.run} wrote on another machine"
+            raise Invalid(msg, code="file.elsewhere", fix=f"interlock undo {args.run}")
         if not run.state.is_final:
             msg = f"Run {args.run} is not over"
             raise Conflict(msg, code="run.open", fix=f"interlock show {args.run}")

@@ -8,13 +8,18 @@ import difflib
 import posixpath
 import re
 from pathlib import PurePosixPath
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from interlock.core.errors import Denied
 from interlock.core.model import Frozen
 from interlock.core.project import Project
+from interlock.core.remote_host import HostName
 from interlock.lib.redact import Redactor
+
+ABSENT = "absent"
+"""Stands where a digest would, for a file that is not there."""
 
 PATH_CHARACTERS_MAX = 4096
 CONTENT_CHARACTERS_MAX = 1024 * 1024
@@ -27,16 +32,34 @@ COMPARED_LINES_MAX = 2000
 DIFF_LINE_CHARACTERS = 300
 
 
-class WriteArgs(Frozen):
-    """`content` is text, `content_base64` anything; exactly one of them. `folder` is where a relative path begins."""
+class _PathArgs(Frozen):
+    """Which file, and on which machine."""
 
     path: str = Field(min_length=1, max_length=PATH_CHARACTERS_MAX)
-    content: str | None = Field(default=None, max_length=CONTENT_CHARACTERS_MAX)
-    content_base64: str | None = Field(default=None, max_length=CONTENT_CHARACTERS_MAX * 2)
     folder: str | None = Field(default=None, max_length=PATH_CHARACTERS_MAX)
+    host: HostName | None = None
 
     @model_validator(mode="after")
-    def _one_content(self) -> WriteArgs:
+    def _whole_path_there(self) -> Self:
+        if self.host is not None and not (self.path.startswith("/") and self.folder is None):
+            msg = "on another machine name the whole path, from the root"
+            raise ValueError(msg)
+        return self
+
+
+class RemoveArgs(_PathArgs):
+    """`folder` is where a relative path begins. `host` is another machine."""
+
+
+class WriteArgs(_PathArgs):
+    """`content` is text, `content_base64` anything; exactly one of them. `folder` is where a relative path begins.
+    `host` is another machine."""
+
+    content: str | None = Field(default=None, max_length=CONTENT_CHARACTERS_MAX)
+    content_base64: str | None = Field(default=None, max_length=CONTENT_CHARACTERS_MAX * 2)
+
+    @model_validator(mode="after")
+    def _one_content(self) -> Self:
         if (self.content is None) == (self.content_base64 is None):
             msg = "give either content or content_base64"
             raise ValueError(msg)

@@ -22,7 +22,9 @@ class DoorPolicy(Frozen):
     """All of /etc/interlock/door.yaml. Without that file only what changes nothing and discloses nothing runs.
 
     `discloses: content` lets the contents of files beneath `roots.read`, logs and messages be read; a secret never is.
-    `changes` lists programs whose described changes may run. `protected` is never touched, as in interlock.yaml.
+    `changes` lists programs whose described changes may run, and `file.write` and `file.remove`: these reach what lies
+    beneath `roots.write`, and show what they replace, so that they need `discloses: content` too. `protected` is never
+    touched, as in interlock.yaml.
     """
 
     version: Literal[1] = 1
@@ -36,7 +38,7 @@ class DoorPolicy(Frozen):
 def require_allowed(plan: Plan, policy: DoorPolicy, realpath: Callable[[str], str]) -> None:
     """Raises Denied for what this machine does not allow."""
     for step in plan.steps:
-        refusal = _why_not(step, policy)
+        refusal = _why_not(str(step.params.get("program") or plan.action), step, policy)
         if refusal is not None:
             raise _denied(*refusal)
     patterns = Patterns(resolve_paths((*policy.protected, *NEVER_CHANGED), realpath))
@@ -46,9 +48,8 @@ def require_allowed(plan: Plan, policy: DoorPolicy, realpath: Callable[[str], st
         raise _denied(why, "ask a person who works there")
 
 
-def _why_not(step: Step, policy: DoorPolicy) -> tuple[str, str] | None:
+def _why_not(program: str, step: Step, policy: DoorPolicy) -> tuple[str, str] | None:
     """Why, and what to do instead."""
-    program = str(step.params.get("program"))
     if step.opaque:
         return f"nobody knows what {program} does", "describe the command there, or run it yourself"
     if step.discloses == "secret":

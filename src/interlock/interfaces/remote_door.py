@@ -4,8 +4,9 @@
     <- {"version": 1, "id": "17:0", "do": "plan", "argv": ["systemctl", "status", "nginx"]}
     -> {"plan": {...}, "digest": "..."}
 
-or, for `"do": "run"` with that digest, {"output": "..."} again and again, then {"result": {...}}. An {"error": {...}}
-ends either. What sshd says in its environment about another command is never looked at.
+or, for `"do": "run"` with that digest, {"output": "..."} again and again, then {"result": {...}}; or, for `"do":
+"read"`, {"original": "..."}: what a file that would be changed holds. An {"error": {...}} ends each of them. What sshd
+says in its environment about another command is never looked at.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def _answer(policy_file: Path, send: Callable[[JsonObject], None]) -> JsonObject
     if request.do == "plan":
         plan = door.plan(request)
         return {"plan": plan.model_dump(mode="json"), "digest": plan.digest}
+    if request.do == "read":
+        return {"original": door.original(request)}
     redacted = StreamRedactor(door.redactor)
 
     def show(piece: bytes) -> None:
