@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from interlock.core.model import Frozen
+from interlock.lib.canonical import digest_of
+from interlock.lib.field_path import FieldPattern
 
 Grade = Literal["block", "warn", "ignore"]
 Kind = Literal["changed", "added", "removed", "type", "status", "order", "missing_row", "added_row"]
@@ -29,8 +32,45 @@ set, multiset: lists without order. keyed: lists of objects matched by `key`. pa
 `pattern`. time: moments within `tolerance` seconds. missing_is_null: a missing field equals null. text: case and white
 space do not count."""
 
-FieldPath = Annotated[str, Field(pattern=r"^(\$|\*|[^\s$].{0,499})$")]
-"""`$.items[*].price` with `*` for any one part and `**` for any number of them; a column's name for tables."""
+PATTERN_SUBJECT_CHARACTERS_MAX = 65_536
+
+
+def _field_path(text: str) -> str:
+    FieldPattern.parse(text)
+    return text
+
+
+FieldPath = Annotated[str, Field(max_length=500), AfterValidator(_field_path)]
+"""`$.items[*].price` with `*` for any one part and `**` for any number of them; `$status`, `$header.etag`, `$body` (an
+answer that is no JSON, as a whole); a column's name for tables, where `*` stands for any letters."""
+
+
+class LinearPattern:
+    """A regular expression that a whole text must match, tried in time linear in the text whatever it is.
+
+    The engine is the one of Rust that pydantic brings along: finite automata, no backtracking, a bound on the size of
+    what is compiled. So it knows neither lookaround nor back-references. Raises ValueError for those.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        try:
+            _compiled(pattern)  # alone first: what closes our bracket and opens another is no regular expression
+            self._validator = _compiled(rf"\A(?:{pattern})\z")
+        except SchemaError as error:
+            msg = f"{pattern!r} is no regular expression of the linear kind (no lookaround, no back-references)"
+            raise ValueError(msg) from error
+
+    def fits(self, text: str) -> bool:
+        """Whether the whole text matches; one of more than 65,536 characters never does."""
+        return self._validator.isinstance_python(text)
+
+
+def _compiled(pattern: str) -> SchemaValidator:
+    return SchemaValidator(
+        core_schema.str_schema(
+            pattern=pattern, strict=True, max_length=PATTERN_SUBJECT_CHARACTERS_MAX, regex_engine="rust-regex"
+        )
+    )
 
 
 class FieldRule(Frozen):
@@ -45,7 +85,7 @@ class FieldRule(Frozen):
     key: str | None = Field(default=None, max_length=200)
     """By which field rows of a list are matched, for keyed."""
     pattern: str | None = Field(default=None, max_length=500)
-    """What both must match, for pattern."""
+    """What the whole of both must match, for pattern: a regular expression without lookaround and back-references."""
     grade: Grade = "block"
     """block: it stops a release. warn: it is shown. ignore: it is not counted."""
     budget_percent: float = Field(default=0.0, ge=0, le=100)
@@ -65,6 +105,11 @@ class FieldRule(Frozen):
             raise ValueError(msg)
         if self.compare == "pattern" and self.pattern is None:
             msg = "`compare: pattern` needs a `pattern`"
+            raise ValueError(msg)
+        if self.pattern is not None:
+            LinearPattern(self.pattern)
+        if self.compare == "decimals" and (self.tolerance or 0) not in range(31):
+            msg = "`compare: decimals` takes a whole number of places, 0 to 30, as its `tolerance`"
             raise ValueError(msg)
         if self.grade == "ignore" and self.reason is None:
             msg = "say with `reason` why these differences are ignored"
@@ -94,9 +139,75 @@ class Difference(Frozen):
     """One field that differs between the stable version's answer and the candidate's."""
 
     path: str
+    """Where exactly: $.items[3].price."""
+    field: str | None = None
+    """The field it is about, whichever element of a list: $.items[*].price."""
     kind: Kind
     stable: JsonValue
     candidate: JsonValue
     grade: Grade
     reason: str | None = None
     """The rule's, or what the default says."""
+
+
+GoldenName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256, lower-case hexadecimal."""
+GOLDEN_BODY_BYTES_MAX = 1024 * 1024
+
+
+class GoldenRequest(Frozen):
+    """A safe request as it was sent; credentials are never part of it."""
+
+    method: Literal["GET", "HEAD"] = "GET"
+    target: str = Field(pattern=r"^/[!-~]{0,8000}$")
+    headers: dict[str, str] = {}
+
+
+class GoldenAnswer(Frozen):
+    """The answer that was accepted."""
+
+    status: int = Field(ge=100, le=599)
+    headers: dict[str, str] = {}
+    body: str = Field(default="", max_length=GOLDEN_BODY_BYTES_MAX * 4 // 3 + 4)
+    """Base64: an answer need not be text."""
+
+
+class GoldenFiles(Frozen):
+    """Files by their names below a folder, each with the digest under which its bytes are kept, and what was given."""
+
+    files: dict[str, Digest] = Field(default={}, max_length=10_000)
+    arguments: dict[str, str] = {}
+    """What stood in the command's places, as target_month."""
+
+
+class GoldenSample(Frozen):
+    """An input whose output a person accepted: every later version is held against it.
+
+    Of a service: `request` and `answer`. Of a batch job: `input` and `output`.
+    """
+
+    workload: str
+    name: GoldenName
+    request: GoldenRequest | None = None
+    answer: GoldenAnswer | None = None
+    input: GoldenFiles | None = None
+    output: GoldenFiles | None = None
+    accepted_by: str = Field(min_length=1, max_length=200)
+    accepted_at: datetime
+    reason: str = Field(min_length=1, max_length=500)
+    """Why this output is right."""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        service = (self.request is not None, self.answer is not None)
+        batch = (self.input is not None, self.output is not None)
+        if (service, batch) not in {((True, True), (False, False)), ((False, False), (True, True))}:
+            msg = "a golden sample is a `request` and its `answer`, or an `input` and its `output`"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over its canonical form: who accepted what, and when."""
+        return digest_of(self.model_dump(mode="json"))
