@@ -1,4 +1,4 @@
-"""A release takes only the ways that there are, never goes on by silence, and never promises a way back that is none."""
+"""A release takes only the ways that there are, never goes on by silence, never promises a way back that is none."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_where_there_is_no_way_back_users_never_go_back_by_themselves(
 @settings(max_examples=200, deadline=None)
 @given(SETTINGS, st.lists(st.floats(min_value=0.1, max_value=500), max_size=30))
 def test_nothing_goes_on_by_silence(release_settings: ReleaseSettings, pauses: list[float]) -> None:
-    """Nobody comes, no verdict, nothing is wrong: no step is passed but by what `undecided` says, or by a step of 0 s."""
+    """Nobody comes, no verdict, nothing is wrong: no step is passed but by what `undecided` says."""
     release = release_of(release_settings.model_copy(update={"undecided": "pause"}))
     release, _ = look(release, Seen(settled=True))
     step = release.step
