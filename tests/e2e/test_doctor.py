@@ -12,8 +12,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from interlock.adapters.remote_hosts import SshHosts
+from interlock.core.remote_host import RemoteHost
+
 if TYPE_CHECKING:
     from conftest import Shop
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +104,12 @@ def test_declared_targets_that_do_not_answer_and_broken_files_are_found(shop: Sh
     text = file.read_text()
     sections = 'databases: {shop: {url: "postgresql://127.0.0.1:1/x", read_user: r}}\ncontexts: {no-such-tool: {}}\n'
     file.write_text(text + sections)
+    host = RemoteHost(name="far", user="ops", address="127.0.0.1", port=1, host_keys=(KEY,))
+    SshHosts(shop.folder / ".interlock" / "hosts").add(host)
     assert shop.run("policy", "reload").returncode == 0
     bad = _bad(shop, 1)
+    assert ("reach", "hosts.far cannot be reached at 127.0.0.1:1: Connection refused") in bad
+    SshHosts(shop.folder / ".interlock" / "hosts").remove("far")
     assert ("reach", "databases.shop cannot be reached at 127.0.0.1:1: Connection refused") in bad
     assert ("tools", "there is no program no-such-tool") in bad
     file.write_text(text + "presset: x\n")

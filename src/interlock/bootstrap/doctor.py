@@ -12,6 +12,7 @@ from pathlib import Path
 from interlock.adapters.postgres import SYSTEM_FOLDER
 from interlock.adapters.postgres_orphans import OrphanedCluster, find_orphaned_clusters, remove_orphaned_cluster
 from interlock.adapters.reachability import reach
+from interlock.adapters.remote_hosts import SshHosts
 from interlock.adapters.tool_versions import installer, tool_versions
 from interlock.bootstrap.checking import check_files
 from interlock.bootstrap.installation import Installation
@@ -123,7 +124,7 @@ def _machine(locations: Locations, project: Project, environment: str | None, *,
         ("policies", lambda: _written(locations, environment)),
         ("keys", lambda: examine_keys(locations.state_folder / "keys")[0]),
         ("http", lambda: _http(project, running=running)),
-        ("reach", lambda: _reach(tuple(declared_places(project)))),
+        ("reach", lambda: _reach((*declared_places(project), *_hosts(locations)))),
         ("clusters", _clusters),
     ]
     found: list[Finding] = []
@@ -142,6 +143,12 @@ def _looked(area: str, part: Part) -> list[Finding]:
     except OSError as error:
         message = f"{error.filename}: {error.strerror}"
         return [wrong(area, message, "the doctor cannot look at it", f"ls -ld {error.filename}")]
+
+
+def _hosts(locations: Locations) -> Iterator[Place]:
+    """The machines that were added: they are known by the state folder and not by interlock.yaml."""
+    for host in SshHosts(locations.state_folder / "hosts").listed():
+        yield Place(f"hosts.{host.name}", host.address, host.port)
 
 
 def _tools(project: Project) -> Iterator[Finding]:
