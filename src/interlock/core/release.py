@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from interlock.core.model import Frozen
@@ -44,11 +45,23 @@ class ReleaseRecords(Protocol):
         """Raises NotFound."""
         ...
 
-    def require(self, number: int, workload: str, *, versions: tuple[str, ...]) -> ReleaseRecord:
-        """The release, which is on its way, is of this workload, and is about nothing but these versions.
+    def require(
+        self, number: int, workload: str, *, versions: tuple[str, ...], shares: Mapping[str, int] | None = None
+    ) -> ReleaseRecord:
+        """The release, which is on its way (or keeps the version before warm), is of this workload, and is about
+        nothing but these versions; with `shares` (version -> basis points), it wants just these where it stands.
 
         Raises NotFound, and Denied when it covers no such thing.
         """
+        ...
+
+    def active(self, workload: str) -> ReleaseRecord | None:
+        """The release of this workload that is on its way."""
+        ...
+
+    def revocable(self, workload: str) -> ReleaseRecord | None:
+        """The release that a rollback would take back: the one on its way, else the newest one that is released and
+        whose version before is kept warm; None where there is neither."""
         ...
 
 

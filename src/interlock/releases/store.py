@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +14,6 @@ from interlock.core.workload import ServiceWorkload
 from interlock.engine.db import Connection, Database
 from interlock.releases.model import Next, Note, Release, applied, fresh
 
-LOCK_CLASS = 0x5E1E_A5E5
 SHOWN_MAX = 200
 TIMELINE_MAX = 500
 TICKS_MAX = 5000
@@ -39,19 +37,6 @@ class ReleaseStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    @asynccontextmanager
-    async def hold(self, number: int) -> AsyncIterator[bool]:
-        """Whether this process may work on a release now; the server frees it when the process dies."""
-        async with self._database.connection() as connection:
-            query = "select pg_try_advisory_lock(%s, %s) as held"
-            row = await (await connection.execute(query, (LOCK_CLASS, number))).fetchone()
-            held = row is not None and bool(row["held"])
-            try:
-                yield held
-            finally:
-                if held:
-                    await connection.execute("select pg_advisory_unlock(%s, %s)", (LOCK_CLASS, number))
 
     async def begin(self, row: JsonObject, run: int, now: datetime) -> int:
         """Record a release; the same Run does it once. Raises Conflict with the number of one that is on its way."""
@@ -108,10 +93,21 @@ class ReleaseStore:
         return [_release(row) for row in await self._rows(query, name, name, min(limit, SHOWN_MAX))]
 
     async def cooling(self, now: datetime) -> list[Release]:
-        """Released ones whose version before was kept running for long enough, and which nothing came after."""
-        query = f"""select {_COLUMNS} from releases
-            where kind = 'service' and state = 'released' and warm_until <= %s order by number limit 20"""
+        """Released ones whose version before was kept running for long enough, or that a later release follows."""
+        query = f"""select {_COLUMNS} from releases r
+            where kind = 'service' and state = 'released' and warm_until is not null and (warm_until <= %s
+                or exists (select 1 from releases n where n.name = r.name and n.number > r.number
+                               and n.state = 'released'))
+            order by number limit 20"""
         return [_release(row) for row in await self._rows(query, now)]
+
+    async def revocable(self, name: str) -> Release | None:
+        """The one that a rollback would take back."""
+        active = await self.active(name)
+        if active:
+            return active[0]
+        newest = await self.newest(name, 1)
+        return newest[0] if newest and newest[0].warm_until is not None else None
 
     async def cooled(self, number: int) -> None:
         """The version before is not kept any more."""
