@@ -12,6 +12,7 @@ from typing import Any
 import cedarpy
 from pydantic_core import to_json
 
+from interlock.adapters.cedar_slices import Slices
 from interlock.core.errors import Invalid
 from interlock.core.model import JsonObject
 from interlock.core.ports import PolicyAnswer
@@ -53,7 +54,10 @@ class CedarEngine:
         parsed = _parse(whole, statements)
         _validate(whole, parsed_schema, statements)
         digest = hashlib.sha256(json.dumps([schema, list(policies)]).encode()).hexdigest()
-        return CedarHandle(parsed, parsed_schema, _annotations(whole, statements), digest)
+        written = json.loads(cedarpy.policies_to_json_str(whole))["staticPolicies"]
+        in_order = [written[f"policy{index}"] for index in range(len(statements))]
+        annotations = _annotations(in_order, statements)
+        return CedarHandle(parsed, parsed_schema, annotations, digest, [each.text for each in statements], in_order)
 
 
 class CedarHandle:
@@ -65,11 +69,14 @@ class CedarHandle:
         schema: cedarpy.Schema,
         annotations: dict[str, dict[str, str]],
         digest: str,
+        texts: Sequence[str],
+        written: Sequence[dict[str, Any]],
     ) -> None:
         self.annotations = annotations
         self.digest = digest
         self._policies = policies
         self._schema = schema
+        self._slices = Slices(policies, texts, written, cedarpy.PolicySet.from_str, self._scopes_that_hold)
 
     def ask(self, requests: Sequence[JsonObject], entities: Sequence[JsonObject]) -> tuple[PolicyAnswer, ...]:
         """Answer several requests over the same entities. Whatever goes wrong comes back in `errors`.
@@ -77,10 +84,11 @@ class CedarHandle:
         Cedar skips a policy whose evaluation fails, a forbid as well; the caller must refuse when there are errors.
         """
         try:
-            # Given as values, both would be written by json.dumps, at several times the cost.
-            told = [{**request, "context": to_json(request["context"]).decode()} for request in requests]
-            results = cedarpy.is_authorized_batch(told, self._policies, to_json(entities).decode(), self._schema)
-            answers = tuple(_answer(result) for result in results)
+            asked = self._slices.of(requests, entities)
+            answers = self._answers(asked, requests, entities)
+            if asked is not self._policies and any(answer.errors for answer in answers):
+                # An error calls a policy by its number in the whole set.
+                answers = self._answers(self._policies, requests, entities)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a panic of the binding is a BaseException, and a refusal as well
@@ -88,6 +96,24 @@ class CedarHandle:
         if len(answers) != len(requests):
             return (_failed(f"{len(answers)} answers to {len(requests)} requests"),) * len(requests)
         return answers
+
+    def _answers(
+        self, policies: cedarpy.PolicySet, requests: Sequence[JsonObject], entities: Sequence[JsonObject]
+    ) -> tuple[PolicyAnswer, ...]:
+        # Given as values, contexts and entities would be written by json.dumps, at several times the cost.
+        told = [{**request, "context": to_json(request["context"]).decode()} for request in requests]
+        results = cedarpy.is_authorized_batch(told, policies, to_json(entities).decode(), self._schema)
+        return tuple(_answer(result) for result in results)
+
+    def _scopes_that_hold(self, scopes: Sequence[JsonObject], request: JsonObject) -> frozenset[int] | None:
+        """As `Slices` asks: each scope is a permit of its own, and an answer names every permit that holds."""
+        numbered = {str(number): scope for number, scope in enumerate(scopes)}
+        text = json.dumps({"staticPolicies": numbered, "templates": {}, "templateLinks": []})
+        told = {**request, "context": to_json(request["context"]).decode()}
+        (result,) = cedarpy.is_authorized_batch([told], cedarpy.PolicySet.from_json_str(text), "[]", self._schema)
+        if result.diagnostics.errors or result.decision is cedarpy.Decision.NoDecision:
+            return None
+        return frozenset(int(number) for number in result.diagnostics.reasons)
 
 
 def _answer(result: cedarpy.AuthzResult) -> PolicyAnswer:
@@ -184,12 +210,10 @@ def _validate(whole: str, schema: cedarpy.Schema, statements: Sequence[_Statemen
     raise Invalid(msg, code="policy.schema_mismatch", fix="Compare them with interlock.cedarschema.")
 
 
-def _annotations(whole: str, statements: Sequence[_Statement]) -> dict[str, dict[str, str]]:
+def _annotations(written: Sequence[dict[str, Any]], statements: Sequence[_Statement]) -> dict[str, dict[str, str]]:
     """What each policy says about itself, by @id, with `effect_word`, `file`, `line` and `granted`."""
-    policies = json.loads(cedarpy.policies_to_json_str(whole))["staticPolicies"]
     found: dict[str, dict[str, str]] = {}
-    for index, statement in enumerate(statements):
-        policy = policies[f"policy{index}"]
+    for policy, statement in zip(written, statements, strict=True):
         annotations = {key: value or "" for key, value in policy.get("annotations", {}).items()}
         identity = annotations.get("id", "")
         if not identity:
