@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from interlock.adapters.devices import DeviceTargets
 from interlock.adapters.docker import DockerTargets
 from interlock.adapters.files import FileTargets
 from interlock.adapters.git import Git
+from interlock.adapters.keeper import KEEPER_MODULES, OwnKeeper
 from interlock.adapters.kubernetes import KubernetesTargets
 from interlock.adapters.mcp_servers import OutsideMcpServers
 from interlock.adapters.names import NamedTargets
@@ -31,6 +33,7 @@ from interlock.core.action import PathClass
 from interlock.core.databases import SQL_DATABASES, SQL_PARSER
 from interlock.core.errors import Permanent
 from interlock.core.git import GIT
+from interlock.core.keeper import KEEPER
 from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
 from interlock.core.outside import Outside
 from interlock.core.policy_set import POLICY_SETS
@@ -39,10 +42,12 @@ from interlock.core.remote_host import REMOTE_HOSTS
 from interlock.core.schedule import SCHEDULES
 from interlock.core.web import WEB
 from interlock.engine.catalog import Catalog
+from interlock.engine.guard.image import anonymous_file, compiled_program
 from interlock.engine.policy.facts import OwnParts
 from interlock.engine.policy.target_classes import CLASSES
 from interlock.engine.policy_store import PolicyStore
 from interlock.engine.project_file import overlay_file
+from interlock.lib.clock import Clock
 from interlock.rules.desk import PolicyDesk
 from interlock.schedules.records import StoredSchedules
 from interlock.schedules.store import ScheduleStore
@@ -62,6 +67,7 @@ def outside_systems(base: Base) -> Outside:
                 lambda: base.project().databases, SecretFiles(base.locations.state_folder / "credentials")
             ),
             SQL_PARSER: ProcessParser(),
+            KEEPER: own_keeper(base.locations.state_folder, base.clock),
             GIT: Git(lambda: base.project().contexts.get("git", ProgramContext()).environment),
             POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
             WEB: OutsideWeb(SecretFiles(base.locations.state_folder / "credentials")),
@@ -69,6 +75,17 @@ def outside_systems(base: Base) -> Outside:
             SCHEDULES: StoredSchedules(ScheduleStore(base.database), base.project, base.clock),
         }
     )
+
+
+@functools.cache
+def _keeper_program() -> int:
+    """The compiled program of keepers: a file in memory, open for as long as this process lives."""
+    return anonymous_file(compiled_program(KEEPER_MODULES, "keeper"))
+
+
+def own_keeper(state_folder: Path, clock: Clock) -> OwnKeeper:
+    """What keeps processes running beyond our own end."""
+    return OwnKeeper(state_folder / "kept", clock, _keeper_program)
 
 
 def own_parts(locations: Locations) -> OwnParts:

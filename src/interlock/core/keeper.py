@@ -11,9 +11,10 @@ from pydantic import Field
 from interlock.core.model import Frozen
 from interlock.core.outside import OutsideKey
 
-KeptName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,150}$")]
+KeptName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+@-]{0,199}$")]
 KeptPhase = Literal["starting", "running", "waiting", "stopped", "given_up"]
-"""`waiting`: it ended by itself and is started again soon. `given_up`: it ended too often."""
+"""`waiting`: it ended by itself and is started again soon. `given_up`: it ended too often. `stopped`: it should run,
+and neither it nor its keeper is there: the machine was started anew, say."""
 
 
 class KeptProcess(Frozen):
@@ -21,12 +22,14 @@ class KeptProcess(Frozen):
 
     Args:
         name: The one process of this name on this installation.
-        argv: The program by its absolute path, and its arguments; no shell.
-        environment: All of it.
+        argv: The program by its absolute path, and its arguments; no shell. It stays in the foreground: when it ends,
+            all that it left behind is ended too.
+        environment: All of it, but for a mark of the keeper's (INTERLOCK_KEPT).
         folder: Where it runs.
         stop_signal: Sent first when it is to end; SIGKILL follows after `stop_grace_seconds`, to the whole tree.
         restarts_per_hour_max: After more than so many it is given up, and says so.
-        log_bytes_max: Of one log file; the one before it is kept.
+        log_bytes_max: Of one log file; the one before it is kept. The process appends to the file itself, which is
+            looked at once in a second, and for a moment may be larger by what is written in that second.
     """
 
     name: KeptName
@@ -53,17 +56,19 @@ class KeptState(Frozen):
     restarts: int
     """How often it was started again, in all."""
     last_exit: str | None
-    """`exit 1`, `signal 9`."""
+    """`exit 1`, `signal 9`; `unknown` where its keeper had been killed before."""
 
 
 class Keeper(Protocol):
     """Keeps processes running, each under a small process of its own that does not end with Interlock."""
 
     def ensure(self, process: KeptProcess) -> KeptState:
-        """Run it, or find it running. Returns when it was started once.
+        """Run it, or find it running. Returns when it was started once; one that had been given up is started again.
+
+        A process that outlived its keeper is kept on, and not started a second time.
 
         Raises Conflict when another process (another argv, environment or folder) is kept under its name, Permanent
-        when the program cannot be started.
+        when the program cannot be started, Transient when its keeper does not answer.
         """
         ...
 
@@ -85,6 +90,18 @@ class Keeper(Protocol):
 
     def log_path(self, name: str) -> Path:
         """Where its output goes."""
+        ...
+
+    def revive(self) -> tuple[str, ...]:
+        """Start a keeper for each process that should be kept and has none; returns their names.
+
+        Call it again and again: keepers die with the machine, and now and then by somebody's hand. Raises as `ensure`,
+        after all were tried.
+        """
+        ...
+
+    def forget(self, name: str) -> None:
+        """Delete the logs of a process that is kept no longer. Raises Conflict when it is kept."""
         ...
 
 

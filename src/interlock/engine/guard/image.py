@@ -13,6 +13,8 @@ import marshal
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
+from types import ModuleType
 
 from interlock.engine.guard import effect, process, process_tree
 from interlock.lib import reach
@@ -29,11 +31,16 @@ module.main(sys.argv[1:])
 """
 
 
-def guard_program() -> bytes:
-    """The guard's modules as the content of one .pyc file."""
-    image = marshal.dumps([(module.__name__, _code_of(module.__name__)) for module in MODULES])
-    code = compile(LOADER.format(image=image), "<interlock guard>", "exec")
+def compiled_program(modules: Sequence[ModuleType], name: str) -> bytes:
+    """Modules, each after what it imports, as the content of one .pyc file that calls `main` of the last one."""
+    image = marshal.dumps([(module.__name__, _code_of(module.__name__)) for module in modules])
+    code = compile(LOADER.format(image=image), f"<interlock {name}>", "exec")
     return importlib.util.MAGIC_NUMBER + PYC_HEADER_PADDING + marshal.dumps(code)
+
+
+def guard_program() -> bytes:
+    """The guard's modules."""
+    return compiled_program(MODULES, "guard")
 
 
 def _code_of(name: str) -> object:
