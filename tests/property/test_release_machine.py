@@ -15,7 +15,7 @@ from interlock.core.release import ReleaseState
 from interlock.core.traffic import WHOLE
 from interlock.core.workload import CanaryStep, ReleaseSettings, ServiceWorkload, ShadowStep, Source, Traffic
 from interlock.releases.machine import TRANSITIONS, Order, advance, obey, watched
-from interlock.releases.model import MOVING, STOPPED, Next, Release, Seen, applied, wanted
+from interlock.releases.model import MOVING, STOPPED, Next, Release, Seen, applied, fresh, wanted
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 STEPS = st.lists(
@@ -51,7 +51,6 @@ SEEN = st.builds(
     shadow_words=st.just("the comparison's words"),
     quiet_seconds=st.sampled_from([0.0, 1000.0]),
     requests=st.sampled_from([0, 7]),
-    held_up=WORDS,
     gone=WORDS,
     elsewhere=WORDS,
 )
@@ -157,12 +156,13 @@ def test_what_is_wrong_outweighs_all_that_is_finished(state: ReleaseState, wrong
     assert following.state == "going_back"
 
 
-def test_a_freeze_or_a_window_holds_a_promotion_up_and_never_a_return() -> None:
+def test_what_a_freeze_holds_up_waits_and_says_so_once_and_still_goes_back() -> None:
     release = release_of(ReleaseSettings(steps=(CanaryStep(weight_percent=5, hold_seconds=0),)), state="canary", step=0)
-    held, following = look(release, replace(FINE, held_up="changes are frozen"))
+    held, following = look(release, replace(FINE, settled=False, waits_for="changes are frozen"))
     assert following.state is None
-    assert held.told == ("held_up",)
-    _, following = look(held, replace(FINE, held_up="changes are frozen", red_line="dead"))
+    assert held.told == ("waits",)
+    assert fresh(held, following.notes) == ()
+    _, following = look(held, replace(FINE, settled=False, waits_for="changes are frozen", red_line="dead"))
     assert following.state == "going_back"
 
 
@@ -183,9 +183,9 @@ def test_a_pause_keeps_what_the_step_was_watched_for() -> None:
 
 
 def test_a_candidate_that_nobody_had_has_failed_and_one_that_users_had_is_rolled_back() -> None:
-    fresh = release_of(ReleaseSettings())
-    assert advance(fresh, Seen(effect_failed="never healthy")).goal == "failed"
-    canary = replace(fresh, state="canary", step=1)
+    begun = release_of(ReleaseSettings())
+    assert advance(begun, Seen(effect_failed="never healthy")).goal == "failed"
+    canary = replace(begun, state="canary", step=1)
     assert advance(canary, replace(FINE, verdict="no_go")).goal == "rolled_back"
 
 

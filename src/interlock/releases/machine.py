@@ -58,13 +58,13 @@ def advance(release: Release, seen: Seen) -> Next:
 def _moving(release: Release, seen: Seen) -> Next:
     """Nothing is wrong, and nobody stopped it."""
     if seen.waits_for is not None:
-        return Next(notes=(Note(word="waits", text=f"waits for a person: {seen.waits_for}", once=True),))
+        return Next(notes=(Note(word="waits", text=seen.waits_for, once=True),))
     if not seen.settled:
         return Next()
     if seen.elsewhere is not None:
         return _stop(release, f"somebody else changed the routing: {seen.elsewhere}", "person")
     if release.state == "preparing":
-        return _go_on(release, seen, first_step(release), "the candidate is healthy")
+        return _enter(release, first_step(release), "the candidate is healthy")
     if release.state == "watching":
         return _watching(release)
     return _at_step(release, seen)
@@ -125,7 +125,7 @@ def _at_step(release: Release, seen: Seen) -> Next:
     step, since = release.current, release.watched_seconds
     if isinstance(step, ShadowStep):
         if seen.shadow == "go":
-            return _go_on(release, seen, release.step + 1, seen.shadow_words or "the answers agree")
+            return _enter(release, release.step + 1, seen.shadow_words or "the answers agree")
         return _undecided(release, seen) if since >= step.deadline_seconds else _silence(release, seen)
     if not isinstance(step, CanaryStep):
         return Next()
@@ -133,11 +133,11 @@ def _at_step(release: Release, seen: Seen) -> Next:
         return _silence(release, seen)
     if step.until == "go":
         if seen.verdict == "go":
-            return _go_on(release, seen, release.step + 1, seen.words or "certified")
+            return _enter(release, release.step + 1, seen.words or "certified")
         return _undecided(release, seen) if since >= step.deadline_seconds else _silence(release, seen)
     if seen.requests == 0:
         return _silence(release, seen)
-    return _go_on(release, seen, release.step + 1, f"{step.weight_percent:g} % held for {since:.0f} s")
+    return _enter(release, release.step + 1, f"{step.weight_percent:g} % held for {since:.0f} s")
 
 
 def _watching(release: Release) -> Next:
@@ -163,12 +163,6 @@ def _going_back(release: Release, seen: Seen) -> Next:
     return Next()
 
 
-def _go_on(release: Release, seen: Seen, step: int, why: str) -> Next:
-    if seen.held_up is not None:
-        return Next(notes=(Note(word="held_up", text=f"would go on, and may not now: {seen.held_up}", once=True),))
-    return _enter(release, step, why)
-
-
 def _enter(release: Release, step: int, why: str) -> Next:
     state = state_at_step(release, step)
     note = Note(word=state, text=f"{_place(release, step)}: {why}", data={"step": step})
@@ -192,7 +186,7 @@ def _undecided(release: Release, seen: Seen) -> Next:
     if word == "rollback":
         return _back(release, reason, "undecided", evidence_of=seen)
     if word == "promote":
-        return _go_on(release, seen, release.step + 1, f"{reason}; `undecided: promote` says to go on")
+        return _enter(release, release.step + 1, f"{reason}; `undecided: promote` says to go on")
     return _stop(release, reason, "undecided")
 
 

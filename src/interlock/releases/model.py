@@ -128,11 +128,11 @@ class Wanted:
 class Seen:
     """What is known of the world at one look.
 
-    `settled`: the effects of this epoch happened; `effect_failed` says why they cannot. `waits_for` is a Run of theirs
-    that waits for a person. `verdict` and `words` are the judge's; `red_line` is a hard failure. `quiet_seconds`: since
-    the last request of anybody, and `requests` how many the candidate answered in this step. `held_up` is why policy
-    does not let it go on now (a freeze, a window). `gone` is why the candidate does not run any more. `elsewhere`: the
-    routing is not what this release put in force.
+    `settled`: the effects of this epoch happened; `effect_failed` says why they cannot. `waits_for` says what they wait
+    for: a person's yes, the end of a freeze, a window. `verdict` and `words` are the judge's; `red_line` is a hard
+    failure. `quiet_seconds`: since the last request of anybody, and `requests` how many the candidate answered in this
+    step. `gone` is why the candidate does not run any more. `elsewhere`: the routing is not what this release put in
+    force.
     """
 
     settled: bool = False
@@ -146,7 +146,6 @@ class Seen:
     shadow_words: str = ""
     quiet_seconds: float = 0.0
     requests: int = 0
-    held_up: str | None = None
     gone: str | None = None
     elsewhere: str | None = None
 
