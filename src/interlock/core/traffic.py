@@ -15,6 +15,12 @@ WHOLE = 10_000
 """All of the traffic, in basis points."""
 _PORT_MAX = 65_535
 
+CREDENTIAL_HEADERS = (
+    *("authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token", "x-access-token"),
+    *("x-csrf-token", "x-xsrf-token", "x-amz-security-token", "x-forwarded-access-token", "x-id-token"),
+)
+"""Never part of a copy: a candidate must not act in a user's name."""
+
 WorkloadName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
