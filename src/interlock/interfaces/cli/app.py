@@ -25,6 +25,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_ask": ("exec", "do", "retry", "undo", "freeze", "unfreeze", "pause-agents", "resume-agents", "adopt"),
     "verbs_decide": ("approve", "deny", "cancel", "resolve"),
     "verbs_hold": ("hold",),
+    "verbs_release": ("deploy", "rollback", "release"),
     "verbs_policy": ("policy",),
     "verbs_schedules": ("schedules",),
     "verbs_audit": ("audit", "backup", "restore"),
@@ -39,6 +40,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("status", "exec", "do", "pending", "approve", "deny", "log", "show", "output", "why", "undo", "retry", "actions"),
+    ("deploy", "rollback", "release"),
     ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
     ("init", "serve", "stop", "check", "doctor", "config", "backup", "restore", "demo"),
     ("policy", "schedules", "adopt", "audit"),
@@ -48,7 +50,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 
 _FORMATS = ("json", "yaml", "table")
 _SHARED = frozenset({"-o", "--output", "--project", "--as"})
-_GROUPS_OF_VERBS = frozenset({"audit", "config", "host", "policy", "schedules", "tokens"})
+_GROUPS_OF_VERBS = frozenset({"audit", "config", "host", "policy", "release", "schedules", "tokens"})
 
 
 class Verbs(TyperGroup):
@@ -58,6 +60,7 @@ class Verbs(TyperGroup):
         """One section for each group; a verb that is in none would be forgotten, so it comes last."""
         titles = (
             say("Every day"),
+            say("New versions"),
             say("When something is wrong"),
             say("Set-up and upkeep"),
             say("Rules, schedules and evidence"),

@@ -1,0 +1,366 @@
+"""The verbs about releases: deploy, rollback, and `release` with what looks at one and what steers it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from interlock.interfaces.cli.answer import Answer
+from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask
+from interlock.interfaces.cli.caller import Caller
+from interlock.interfaces.cli.record import Record
+from interlock.interfaces.cli.verb import BARE_CONFIRM, verb, verbs
+from interlock.interfaces.cli.verbs_ask import Confirm, Reason
+from interlock.interfaces.errors import FAILED, NOT_FOUND, NOTHING_DONE_YET, SUCCEEDED, UNRESOLVED
+from interlock.interfaces.messages import say
+
+if TYPE_CHECKING:
+    from interlock.interfaces.cli.screen import Screen
+
+EXIT_OF_STATE = {"released": SUCCEEDED, "paused": NOTHING_DONE_YET, "frozen": UNRESOLVED}
+"""By the state that a release ended or stopped in; `rolled_back`, `failed` and `aborted` count as failed."""
+LOOK_SECONDS = 10.0
+RESTS = frozenset({"released", "rolled_back", "failed", "aborted", "paused", "frozen"})
+
+app = typer.Typer()
+release_app = verbs(
+    app,
+    "release",
+    summary=say("New versions on their way: plan, look, pause, promote, abort."),
+    examples=("interlock release plan web v1.4", "interlock release status", "interlock release watch web"),
+)
+
+Workload = Annotated[str, typer.Argument(metavar="WORKLOAD", help=say("its name under `workloads` in interlock.yaml"))]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help=say("a git ref, a folder's name, a tag or a digest"))]
+AtOnce = Annotated[bool, typer.Option("--at-once", help=say("no steps: all users get it when it is healthy"))]
+Follow = Annotated[bool, typer.Option("--wait/--no-wait", help=say("stay until it has ended"))]
+Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help=say("why; it stands in the timeline"))]
+OfRelease = Annotated[
+    int | None, typer.Option("--release", metavar="N", min=1, help=say("not the newest, but this one"))
+]
+
+
+@verb(
+    app,
+    "deploy",
+    summary=say("Release a version of a service step by step, under the judge; anything bad goes back by itself."),
+    more=say("The plan says who gets it when, what is watched and how it goes back. Nothing happens until --confirm."),
+    examples=(
+        "interlock deploy web v1.4",
+        "interlock deploy web v1.4 --confirm --no-wait",
+        "interlock deploy web v1.4 --at-once --confirm --reason 'nobody comes at night'",
+    ),
+)
+def deploy(
+    caller: Caller,
+    workload: Workload,
+    version: Version,
+    *,
+    at_once: AtOnce = False,
+    reason: Reason = None,
+    confirm: Confirm = None,
+    wait: Follow = True,
+) -> Answer:
+    """`release.start`, and then its way."""
+    return _start(caller, ["deploy"], workload, version, at_once, reason, confirm, wait=wait)
+
+
+@verb(
+    app,
+    "rollback",
+    summary=say("Give all users the version before again, at once; in a freeze too."),
+    more=say("Works while a release is on its way, and after it for as long as the version before is kept running."),
+    examples=("interlock rollback web", 'interlock rollback web --reason "customers cannot check out"'),
+)
+def rollback(
+    caller: Caller,
+    workload: Workload,
+    *,
+    reason: Why = "rolled back by hand",
+    accept_irreversible: Annotated[
+        bool, typer.Option("--accept-irreversible", help=say("although the project says that there is no way back"))
+    ] = False,
+    confirm: Confirm = None,
+    wait: Follow = True,
+) -> Answer:
+    """`release.rollback`: whoever types it means it, unless there is no way back that anybody promised."""
+    args: dict[str, object] = {"workload": workload, "reason": reason}
+    words = ["rollback", workload, "--reason", reason]
+    if accept_irreversible:
+        args["accept_irreversible"] = True
+        words.append("--accept-irreversible")
+    elif confirm is None:
+        confirm = BARE_CONFIRM
+    return _order(caller, "release.rollback", args, words, confirm, wait=wait)
+
+
+@verb(
+    release_app,
+    "plan",
+    group="release",
+    summary=say("What releasing a version would do; nothing is done."),
+    examples=("interlock release plan web v1.4",),
+)
+def plan(caller: Caller, workload: Workload, version: Version, *, at_once: AtOnce = False) -> Answer:
+    """`release.start`, unconfirmed."""
+    params: dict[str, object] = {"ask": {"action": "release.start", "args": _args(workload, version, at_once)}}
+    result = caller.call("propose", params)
+    proposal = result.record("proposal") or result
+
+    def show(screen: Screen) -> None:
+        from interlock.interfaces.cli.plan import show_plan
+
+        show_plan(screen, proposal)
+
+    return Answer(data={"proposal": dict(proposal.data)}, next=[f"interlock deploy {workload} {version}"], show=show)
+
+
+@verb(
+    release_app,
+    "start",
+    group="release",
+    summary=say("The same as `deploy`, without staying."),
+    examples=("interlock release start web v1.4 --confirm",),
+)
+def start(
+    caller: Caller,
+    workload: Workload,
+    version: Version,
+    *,
+    at_once: AtOnce = False,
+    reason: Reason = None,
+    confirm: Confirm = None,
+) -> Answer:
+    """`release.start`."""
+    return _start(caller, ["release", "start"], workload, version, at_once, reason, confirm, wait=False)
+
+
+@verb(
+    release_app,
+    "status",
+    group="release",
+    summary=say("Where releases stand: all workloads, or one with its timeline."),
+    examples=("interlock release status", "interlock release status web", "interlock release status web --output json"),
+)
+def status(
+    caller: Caller,
+    workload: Annotated[str | None, typer.Argument(metavar="WORKLOAD", help=say("only this one"))] = None,
+    *,
+    release: OfRelease = None,
+) -> Answer:
+    """Newest first."""
+    data = caller.view("releases", workload=workload, release=release)
+    found = data.records("releases")
+
+    def show(screen: Screen) -> None:
+        from interlock.interfaces.cli.show_release import show_release, show_releases
+
+        if workload is None and release is None:
+            show_releases(screen, found)
+        else:
+            show_release(screen, data)
+
+    following = [f"interlock release watch {found[0].text('workload')}"] if found and not found[0].flag("over") else []
+    return Answer(data=dict(data.data), next=following, show=show)
+
+
+@verb(
+    release_app,
+    "watch",
+    group="release",
+    summary=say("Follow a release until it has ended, or waits for a person."),
+    more=say("Ends with 0 when it was released, 8 when it waits, 20 when it is frozen, otherwise with 1."),
+    examples=("interlock release watch web",),
+)
+def watch(caller: Caller, workload: Workload, *, release: OfRelease = None) -> Answer:
+    """The newest one of a workload."""
+    return _follow(caller, workload, release)
+
+
+@verb(
+    release_app,
+    "pause",
+    group="release",
+    summary=say("Stop a release where it is; what is bad still goes back by itself."),
+    examples=('interlock release pause web --reason "looking at an odd log"',),
+)
+def pause(caller: Caller, workload: Workload, *, reason: Why = "paused by hand", confirm: Confirm = None) -> Answer:
+    """`release.pause`."""
+    return _steer(caller, "pause", workload, reason, confirm)
+
+
+@verb(
+    release_app,
+    "resume",
+    group="release",
+    summary=say("Let a release that was paused or frozen go on from where it stands."),
+    examples=('interlock release resume web --reason "the log was harmless"',),
+)
+def resume(caller: Caller, workload: Workload, *, reason: Why = "resumed by hand", confirm: Confirm = None) -> Answer:
+    """`release.resume`."""
+    return _steer(caller, "resume", workload, reason, confirm)
+
+
+@verb(
+    release_app,
+    "promote",
+    group="release",
+    summary=say("Take a release to its next step now, whatever the judge still waits for."),
+    examples=("interlock release promote web", 'interlock release promote web --full --reason "cannot wait"'),
+)
+def promote(
+    caller: Caller,
+    workload: Workload,
+    *,
+    full: Annotated[bool, typer.Option("--full", help=say("to all users"))] = False,
+    reason: Why = "promoted by hand",
+    confirm: Confirm = None,
+) -> Answer:
+    """`release.promote`."""
+    return _steer(caller, "promote", workload, reason, confirm, full=full)
+
+
+@verb(
+    release_app,
+    "abort",
+    group="release",
+    summary=say("End a release that is on its way; all users have the version before."),
+    examples=('interlock release abort web --reason "superseded"',),
+)
+def abort(caller: Caller, workload: Workload, *, reason: Why = "aborted by hand", confirm: Confirm = None) -> Answer:
+    """`release.abort`: whoever types it means it."""
+    return _steer(caller, "abort", workload, reason, confirm if confirm is not None else BARE_CONFIRM)
+
+
+@verb(
+    release_app,
+    "report",
+    group="release",
+    summary=say("What was seen, when, and with what evidence."),
+    examples=("interlock release report web", "interlock release report web --release 7 > report.md"),
+)
+def report(caller: Caller, workload: Workload, *, release: OfRelease = None) -> Answer:
+    """As Markdown."""
+    data = caller.view("release_report", workload=workload, release=release)
+    files = data.texts("files")
+
+    def show(screen: Screen) -> None:
+        screen.raw(data.text("text"))
+
+    return Answer(data=dict(data.data), warnings=[say("kept as {path}", path=path) for path in files[:1]], show=show)
+
+
+@verb(
+    release_app,
+    "compare",
+    group="release",
+    summary=say("Both versions beside each other: requests, errors, latency, and answers that differ."),
+    examples=("interlock release compare web",),
+)
+def compare(caller: Caller, workload: Workload, *, release: OfRelease = None) -> Answer:
+    """Over the whole release."""
+    data = caller.view("release_compare", workload=workload, release=release)
+
+    def show(screen: Screen) -> None:
+        from interlock.interfaces.cli.show_release import show_comparison
+
+        show_comparison(screen, data)
+
+    return Answer(data=dict(data.data), show=show)
+
+
+def _args(workload: str, version: str, at_once: bool) -> dict[str, object]:
+    return {"workload": workload, "version": version, **({"at_once": True} if at_once else {})}
+
+
+def _start(
+    caller: Caller,
+    verb_words: list[str],
+    workload: str,
+    version: str,
+    at_once: bool,
+    reason: str | None,
+    confirm: str | None,
+    *,
+    wait: bool,
+) -> Answer:
+    words = [*verb_words, workload, version, *(["--at-once"] if at_once else [])]
+    words += ["--reason", reason] if reason is not None else []
+    args = _args(workload, version, at_once)
+    return _order(caller, "release.start", args, words, confirm, wait=wait, reason=reason)
+
+
+def _steer(
+    caller: Caller, order: str, workload: str, reason: str, confirm: str | None, *, full: bool = False
+) -> Answer:
+    args: dict[str, object] = {"workload": workload, "reason": reason, **({"full": True} if full else {})}
+    words = ["release", order, workload, "--reason", reason, *(["--full"] if full else [])]
+    return _order(caller, f"release.{order}", args, words, confirm, wait=False)
+
+
+def _order(
+    caller: Caller,
+    action: str,
+    args: dict[str, object],
+    words: list[str],
+    confirm: str | None,
+    *,
+    wait: bool,
+    reason: str | None = None,
+) -> Answer:
+    """Ask; when that was done and somebody stays, follow the release."""
+    told = reason or args.get("reason")
+    params: dict[str, object] = {"ask": {"action": action, "args": args, "reason": told}}
+    answer = ask(caller, Asking("submit", params, [*words, CONFIRM_HERE], confirm=confirm))
+    workload = str(args["workload"])
+    if answer.status != "succeeded":
+        return answer
+    if not wait:
+        answer.next = [f"interlock release watch {workload}", f"interlock release status {workload}"]
+        return answer
+    return _follow(caller, workload, None)
+
+
+def _follow(caller: Caller, workload: str, number: int | None) -> Answer:
+    """Its timeline as it grows, until it rests."""
+    from interlock.interfaces.cli.show_release import Progress
+
+    data = caller.view("releases", workload=workload, release=number)
+    if not data.records("releases"):
+        return Answer(
+            status="not_found", exit_code=NOT_FOUND, warnings=[say("{name} was never released", name=workload)]
+        )
+    found = data.records("releases")[0]
+    number = found.number("number")
+    after = 0
+    lines: list[object] = []
+    with Progress(shown=caller.table, colour=caller.colour) as progress:
+        while True:
+            told = caller.call(
+                "view",
+                {"name": "release_timeline", "args": {"release": number, "after": after, "wait_seconds": LOOK_SECONDS}},
+                patience=say("following release {number}", number=number),
+            ).record("data")
+            found = told.record("release")
+            for line in told.records("lines"):
+                after = line.number("id")
+                lines.append(dict(line.data))
+                progress.say(line)
+            progress.stand(found)
+            if found.text("state") in RESTS:
+                break
+    return _ended(caller, found, lines)
+
+
+def _ended(caller: Caller, found: Record, lines: list[object]) -> Answer:
+    state, workload = found.text("state"), found.text("workload")
+    following = {
+        "paused": [f"interlock release resume {workload}", f"interlock release abort {workload}"],
+        "frozen": [f"interlock release report {workload}", f"interlock release promote {workload}"],
+        "released": [f"interlock rollback {workload}"],
+    }.get(state, [f"interlock release report {workload}"])
+    answer = Answer(status=state, exit_code=EXIT_OF_STATE.get(state, FAILED), next=following)
+    if not caller.table:
+        answer.data = {"release": dict(found.data), "timeline": lines}
+    return answer
