@@ -1,0 +1,329 @@
+"""The judge of one release: takes what the proxy and the metrics say tick by tick, and says go, no-go, or not yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from interlock.core.judgement import Judgement, JudgeSettings, MeasureJudgement, ThresholdMeasure, Verdict
+from interlock.core.model import JsonObject
+from interlock.core.traffic import Sample
+from interlock.lib.canonical import digest_of
+from interlock.releases.judge.board import Board, Counts, Evidence
+from interlock.releases.judge.counting import Counter, TickCounts
+from interlock.releases.judge.latency import Edges, Exceedances, LatencyWatch
+from interlock.releases.judge.measures import Declared, declared_measures, quantile_name, rules
+from interlock.releases.judge.ratio_interval import RatioInterval
+from interlock.releases.judge.readings import Brought, HistogramPair, Readings
+from interlock.releases.judge.sentences import duration, measure_sentence, summary
+from interlock.releases.judge.state import from_json, invalid_state, number, part, texts, whole
+from interlock.releases.judge.thresholds import ThresholdReading, ThresholdWatch
+
+ELAPSED_SECONDS_MAX = 600.0
+"""A longer time between two ticks is a clock that jumped or a machine that slept; it counts as so much."""
+RATE_HALF_LIFE_SECONDS = 60.0
+"""Over which time the traffic is averaged that says how long GO still takes."""
+SILENCE_SECONDS = 15.0
+"""From when on a version without requests is spoken of."""
+
+
+class Judge:
+    """Says of a candidate what can be said, after every tick, from counts alone.
+
+    Pure: it reads no clock and nothing else. One tick takes well under a millisecond, and memory is bounded.
+
+    Args:
+        settings: What counts as worse.
+        stable: The arm whose users are compared with.
+        candidate: The arm that is judged.
+        state: Of an earlier judge of the same release, to go on where it was. Raises Invalid when it is of another.
+    """
+
+    def __init__(self, settings: JudgeSettings, stable: str, candidate: str, state: JsonObject | None = None) -> None:
+        self._settings = settings
+        self._stable = stable
+        self._candidate = candidate
+        self._counter = Counter(stable, candidate, requests_together_max=settings.requests_together_max)
+        self._edges = Edges.logarithmic(settings.latency_increase_max)
+        self._latency = LatencyWatch(self._edges, settings.latency_quantiles)
+        self._declared: tuple[Declared, ...] = declared_measures(settings)
+        self._thresholds = {
+            measure.name: ThresholdWatch(measure)
+            for measure in settings.measures
+            if isinstance(measure, ThresholdMeasure)
+        }
+        self._board = Board(rules(settings), false_alarm=settings.false_alarm, false_go=settings.false_go)
+        self._interval = RatioInterval(settings.false_alarm)
+        self._last_at: float | None = None
+        self._silent = {stable: 0.0, candidate: 0.0}
+        self._rate_counts = np.zeros((2, len(self._board.rules)))
+        self._rate_seconds = 0.0
+        self._condemned: list[str] = []
+        self._jumps = 0
+        if state is not None:
+            self._restore(state)
+
+    def tick(
+        self,
+        at_seconds: float,
+        samples: Iterable[Sample],
+        readings: Mapping[str, Readings | ThresholdReading] | None = None,
+    ) -> Judgement:
+        """Take what happened since the last tick, and say what is known now.
+
+        Args:
+            at_seconds: The time of the tick, since 1970.
+            samples: What the proxy saw, of any arm; only the two that are compared are looked at.
+            readings: By the name of the declared measure: what was read of it this time, if it was.
+        """
+        elapsed = self._elapsed(at_seconds)
+        counts = self._counter.count(samples)
+        brought = self._take(counts, readings or {}, elapsed)
+        self._board.tick(brought, elapsed)
+        self._interval.tick(
+            stable_bad=counts.stable.errors,
+            stable_seen=counts.stable.seen,
+            candidate_bad=counts.candidate.errors,
+            candidate_seen=counts.candidate.seen,
+        )
+        self._remember_rates(counts, brought, elapsed)
+        return self._judgement(at_seconds)
+
+    def state(self) -> JsonObject:
+        """All that it knows, as JSON: a judge that is made from it goes on as if nothing had happened."""
+        return {
+            "of": self._of(),
+            "last_at": self._last_at,
+            "silent": {**self._silent},
+            "rate_counts": [*self._rate_counts.ravel().tolist()],
+            "rate_seconds": self._rate_seconds,
+            "condemned": [*self._condemned],
+            "jumps": self._jumps,
+            "counter": self._counter.state(),
+            "latency": self._latency.state(),
+            "board": self._board.state(),
+            "interval": self._interval.state(),
+            "declared": {each.name: each.source.state() for each in self._declared},
+            "thresholds": {name: watch.state() for name, watch in self._thresholds.items()},
+        }
+
+    def _of(self) -> str:
+        """What the state belongs to."""
+        return digest_of(
+            {"settings": self._settings.model_dump(mode="json"), "stable": self._stable, "candidate": self._candidate}
+        )
+
+    def _restore(self, state: JsonObject) -> None:
+        of = "of"
+        if state.get(of) != self._of():
+            raise invalid_state(of)
+        self._last_at = None if state.get("last_at") is None else number(state, "last_at")
+        silent = part(state, "silent")
+        self._silent = {arm: number(silent, arm) for arm in self._silent}
+        self._rate_counts = from_json(state, "rate_counts", self._rate_counts.shape)
+        self._rate_seconds = number(state, "rate_seconds")
+        self._condemned = texts(state, "condemned")
+        self._jumps = whole(state, "jumps")
+        self._counter.restore(part(state, "counter"))
+        self._latency.restore(part(state, "latency"))
+        self._board.restore(part(state, "board"))
+        self._interval.restore(part(state, "interval"))
+        declared, thresholds = part(state, "declared"), part(state, "thresholds")
+        for each in self._declared:
+            each.source.restore(part(declared, each.name))
+        for name, watch in self._thresholds.items():
+            watch.restore(part(thresholds, name))
+
+    def _elapsed(self, at_seconds: float) -> float:
+        """Seconds since the last tick, never negative and never very many: clocks are set, machines sleep."""
+        before, self._last_at = self._last_at, at_seconds
+        if before is None:
+            return self._settings.tick_seconds
+        elapsed = at_seconds - before
+        if not 0 <= elapsed <= ELAPSED_SECONDS_MAX:
+            self._jumps += 1
+            return 0.0 if elapsed < 0 else ELAPSED_SECONDS_MAX
+        return elapsed
+
+    def _take(self, counts: TickCounts, readings: Mapping[str, Readings | ThresholdReading], elapsed: float) -> Counts:
+        """The counts of all measures, in the order of the board's rules."""
+        stable, candidate = counts
+        rows = [Brought(stable.errors, stable.seen, candidate.errors, candidate.errors, candidate.seen)]
+        if self._settings.refusals != "ignore":
+            refused = candidate.refusals
+            rows.append(Brought(stable.refusals, stable.asked, refused, refused, candidate.asked))
+        exceeded = self._latency.tick(
+            self._edges.count(stable.latencies, stable.weights),
+            self._edges.count(candidate.latencies, candidate.weights),
+            elapsed,
+        )
+        rows += _per_quantile(exceeded)
+        together = self._settings.requests_together_max
+        for name, source in self._declared:
+            reading = readings.get(name)
+            found = source.take(reading if isinstance(reading, Readings) else Readings(), elapsed)
+            rows.append(Brought(*(value / together for value in found)))
+        for name, watch in self._thresholds.items():
+            told = readings.get(name)
+            watch.take(told if isinstance(told, ThresholdReading) else None, elapsed)
+        table = np.array(rows, dtype=np.float64)
+        return Counts(*(table[:, Brought._fields.index(name)] for name in Counts._fields))
+
+    def _remember_rates(self, counts: TickCounts, brought: Counts, elapsed: float) -> None:
+        kept = 0.5 ** (elapsed / RATE_HALF_LIFE_SECONDS)
+        self._rate_counts = self._rate_counts * kept + np.stack([brought.stable_seen, brought.candidate_seen])
+        self._rate_seconds = self._rate_seconds * kept + elapsed
+        for arm, seen in ((self._stable, counts.stable), (self._candidate, counts.candidate)):
+            self._silent[arm] = 0.0 if seen.came else min(self._silent[arm] + elapsed, 1e9)
+
+    def _expected(self) -> Counts:
+        """What one second brings if the versions are equal and traffic stays as it was in the last minutes."""
+        stable_seen, candidate_seen = self._rate_counts / max(self._rate_seconds, self._settings.tick_seconds)
+        totals = self._board.totals
+        share = (totals.stable_bad + 0.5) / (totals.stable_seen + 1.0)  # never quite nothing: tomorrow may bring one
+        share_margin = share.copy()
+        latencies = len(self._settings.latency_quantiles)
+        first = len(share) - latencies - len(self._declared)
+        share[first : first + latencies], share_margin[first : first + latencies] = self._latency.expected_shares()
+        for index, (_, source) in enumerate(self._declared, start=first + latencies):
+            if isinstance(source, HistogramPair):
+                share[index], share_margin[index] = source.expected_shares()
+        return Counts(
+            stable_bad=stable_seen * share,
+            stable_seen=stable_seen,
+            candidate_bad=candidate_seen * share,
+            candidate_bad_margin=candidate_seen * share_margin,
+            candidate_seen=candidate_seen,
+        )
+
+    def _judgement(self, at_seconds: float) -> Judgement:
+        measures = self._measures(self._board.evidence())
+        breaches = tuple(f"{name}: {watch.breach}" for name, watch in self._thresholds.items() if watch.breach)
+        missing = [each.seconds_to_go for each in measures if each.required_for_go]
+        told = [seconds for seconds in missing if seconds is not None]
+        seconds_to_go = max(told, default=0.0) if len(told) == len(missing) else None
+        verdict: Verdict = "not_yet"
+        if breaches or self._condemned:
+            verdict = "no_go"
+        elif self._certified(measures):
+            verdict = "go"
+        silent = min(self._silent.values())
+        return Judgement(
+            at_seconds=at_seconds,
+            verdict=verdict,
+            summary=summary(
+                verdict,
+                measures,
+                candidate=self._candidate,
+                seconds_to_go=seconds_to_go,
+                reasons=[*breaches, *self._condemned],
+                silent_seconds=silent,
+            ),
+            measures=tuple(measures),
+            seconds_to_go=seconds_to_go,
+            silent_seconds=silent,
+            breaches=breaches,
+            notes=self._notes(),
+        )
+
+    def _certified(self, measures: list[MeasureJudgement]) -> bool:
+        required = [each.verdict == "go" for each in measures if each.required_for_go]
+        return all(required) and all(watch.clear for watch in self._thresholds.values())
+
+    def _measures(self, evidence: Evidence) -> list[MeasureJudgement]:
+        """One for each rule; what is worse than allowed is remembered with the words for it."""
+        board = self._board
+        needed = board.seconds_needed(self._expected())
+        against, worse, good = (np.exp(values).tolist() for values in evidence)
+        needed_against, needed_for = np.exp(board.log_needed_against).tolist(), np.exp(board.log_needed_for).tolist()
+        totals = [values.tolist() for values in board.totals]
+        thresholds = self._threshold_seconds()
+        low, high = self._interval.bounds()
+        found = []
+        for index, rule in enumerate(board.rules):
+            beyond = against[index] >= needed_against[index]
+            blocked = beyond and rule.grade == "block"
+            certified = good[index] >= needed_for[index]
+            stable_bad, stable_seen, plain, margin, candidate_seen = (values[index] for values in totals)
+            candidate_bad = margin if rule.name in thresholds else plain
+            seconds = float(needed[index])
+            measure = MeasureJudgement(
+                name=rule.name,
+                verdict="no_go" if blocked else "go" if certified else "not_yet",
+                grade=rule.grade,
+                warning=not blocked and (beyond or worse[index] >= needed_against[index]),
+                stable_bad=stable_bad,
+                stable_seen=stable_seen,
+                candidate_bad=candidate_bad,
+                candidate_seen=candidate_seen,
+                ratio=_ratio(candidate_bad, candidate_seen, stable_bad, stable_seen),
+                ratio_low=low if index == 0 else None,
+                ratio_high=high if index == 0 else None,
+                threshold_seconds=thresholds.get(rule.name),
+                evidence_against=against[index],
+                needed_against=needed_against[index],
+                evidence_for=good[index],
+                needed_for=needed_for[index],
+                required_for_go=rule.required,
+                seconds_to_go=seconds if math.isfinite(seconds) else None,
+                sentence="",
+            )
+            sentence = measure_sentence(measure, self._stable, self._candidate, self._settings.latency_increase_max)
+            found.append(measure.model_copy(update={"sentence": sentence}))
+            if blocked and not self._condemned:
+                self._condemned.append(sentence)
+        return found
+
+    def _threshold_seconds(self) -> dict[str, float | None]:
+        """Of each measure that is a time."""
+        told = self._latency.thresholds().tolist()
+        found: dict[str, float | None] = {
+            quantile_name(quantile): None if math.isnan(seconds) else seconds
+            for quantile, seconds in zip(self._settings.latency_quantiles, told, strict=True)
+        }
+        for name, source in self._declared:
+            if isinstance(source, HistogramPair):
+                found[name] = source.threshold_seconds
+        return found
+
+    def _notes(self) -> tuple[str, ...]:
+        found = []
+        counter = self._counter
+        if counter.anonymous:
+            share = counter.anonymous / (counter.anonymous + counter.known)
+            together = self._settings.requests_together_max
+            found.append(f"{share:.0%} of the requests have no known user; each counts as 1/{together} of one")
+        if counter.halvings:
+            found.append(f"one user of {2**counter.halvings} is counted: more are not remembered")
+        found += [
+            f"{arm} had no request for {duration(seconds)}"
+            for arm, seconds in self._silent.items()
+            if seconds >= SILENCE_SECONDS
+        ]
+        if self._jumps:
+            found.append(f"the clock jumped, or the judge did not run, {self._jumps} times")
+        for name, watch in self._thresholds.items():
+            if watch.missing:
+                found.append(f"{name}: nobody told {', '.join(watch.missing)}")
+            elif not watch.clear and watch.breach is None:
+                found.append(f"{name}: not yet inside its thresholds, or not yet told")
+        return tuple(found)
+
+
+def _per_quantile(exceeded: Exceedances) -> list[Brought]:
+    columns = (
+        exceeded.stable,
+        exceeded.stable_seen,
+        exceeded.candidate,
+        exceeded.candidate_margin,
+        exceeded.candidate_seen,
+    )
+    return [Brought(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _ratio(bad: float, seen: float, stable_bad: float, stable_seen: float) -> float | None:
+    if not (seen and stable_seen and stable_bad):
+        return None
+    return (bad / seen) / (stable_bad / stable_seen)
