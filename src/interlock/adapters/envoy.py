@@ -164,8 +164,14 @@ class EnvoyProxy:
         state = self._keeper.state(NAME)
         if state is None or state.phase in {"stopped", "given_up"}:
             self._write_all(routings)
-            self._keeper.stop(NAME)
+        try:
             self._keeper.ensure(self._process())
+        except Conflict:
+            # It was started from another place, before an upgrade: it goes on as long as it answers.
+            if not self._admin.is_live():
+                self._keeper.stop(NAME)
+                self._write_all(routings)
+                self._keeper.ensure(self._process())
         if not self._until(self._admin.is_live, START_SECONDS):
             msg = f"the Envoy proxy does not come up: {self._said_since(0)}"
             raise Transient(msg, code="traffic.proxy_silent", fix="interlock status")

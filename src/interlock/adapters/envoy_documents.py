@@ -12,17 +12,11 @@ from pydantic import JsonValue
 
 from interlock.core.assignment import upper_bounds
 from interlock.core.model import JsonObject
-from interlock.core.traffic import WHOLE, Address, Arm, Mirror, Routing, Sticky
+from interlock.core.traffic import CREDENTIAL_HEADERS, WHOLE, Address, Arm, Mirror, Routing, Sticky
 from interlock.lib.canonical import digest_of
 
 UNIT_HEADER = "x-interlock-unit"
 REQUEST_HEADER = "x-interlock-request"
-CREDENTIAL_HEADERS = (
-    *("authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token", "x-access-token"),
-    *("x-csrf-token", "x-xsrf-token", "x-amz-security-token", "x-forwarded-access-token", "x-id-token"),
-)
-"""Never part of a copy: a candidate must not act in a user's name."""
-
 _TYPE = "type.googleapis.com/envoy."
 _CLUSTER = f"{_TYPE}config.cluster.v3.Cluster"
 _SAFE_METHODS = "GET|HEAD"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from interlock.adapters.devices import DeviceTargets
 from interlock.adapters.docker import DockerTargets
+from interlock.adapters.envoy import EnvoyProxy
 from interlock.adapters.files import FileTargets
 from interlock.adapters.git import Git
 from interlock.adapters.keeper import KEEPER_MODULES, OwnKeeper
@@ -33,13 +34,14 @@ from interlock.core.action import PathClass
 from interlock.core.databases import SQL_DATABASES, SQL_PARSER
 from interlock.core.errors import Permanent
 from interlock.core.git import GIT
-from interlock.core.keeper import KEEPER
+from interlock.core.keeper import KEEPER, Keeper
 from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
 from interlock.core.outside import Outside
 from interlock.core.policy_set import POLICY_SETS
 from interlock.core.ports import ProgramContext
 from interlock.core.remote_host import REMOTE_HOSTS
 from interlock.core.schedule import SCHEDULES
+from interlock.core.traffic import ENVOY
 from interlock.core.web import WEB
 from interlock.engine.catalog import Catalog
 from interlock.engine.guard.image import anonymous_file, compiled_program
@@ -57,6 +59,7 @@ from interlock.tools.store import LiveAcceptedTools
 
 def outside_systems(base: Base) -> Outside:
     """Every outside system that Actions and rooms may speak to, by its key: one line each."""
+    keeper = own_keeper(base.locations.state_folder, base.clock)
     return Outside(
         {
             ACCEPTED_TOOLS: LiveAcceptedTools(base.database),
@@ -67,7 +70,8 @@ def outside_systems(base: Base) -> Outside:
                 lambda: base.project().databases, SecretFiles(base.locations.state_folder / "credentials")
             ),
             SQL_PARSER: ProcessParser(),
-            KEEPER: own_keeper(base.locations.state_folder, base.clock),
+            KEEPER: keeper,
+            ENVOY: own_envoy(base.locations, keeper),
             GIT: Git(lambda: base.project().contexts.get("git", ProgramContext()).environment),
             POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
             WEB: OutsideWeb(SecretFiles(base.locations.state_folder / "credentials")),
@@ -86,6 +90,11 @@ def _keeper_program() -> int:
 def own_keeper(state_folder: Path, clock: Clock) -> OwnKeeper:
     """What keeps processes running beyond our own end."""
     return OwnKeeper(state_folder / "kept", clock, _keeper_program)
+
+
+def own_envoy(locations: Locations, keeper: Keeper) -> EnvoyProxy:
+    """The Envoy of this installation."""
+    return EnvoyProxy(locations.state_folder / "traffic" / "envoy", locations.runtime_folder / "envoy.sock", keeper)
 
 
 def own_parts(locations: Locations) -> OwnParts:
