@@ -179,6 +179,10 @@ class ReleaseStore:
         async with self._database.transaction() as connection:
             await _tell(connection, release, (note,), now, run=run)
 
+    async def was_ordered(self, number: int, run: int) -> bool:
+        """Whether a Run gave its order to a release already."""
+        return bool(await self._rows("select 1 from release_timeline where release = %s and run = %s", number, run))
+
     async def timeline(self, number: int, after: int = 0, limit: int = TIMELINE_MAX) -> list[dict[str, Any]]:
         """The lines behind `after`, oldest first."""
         return await self._rows(

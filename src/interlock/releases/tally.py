@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from interlock.core.model import JsonObject
 from interlock.core.traffic import Sample
-from interlock.releases.red_lines import is_error
+from interlock.releases.judge.counting import is_error
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 KEPT_MAX = 20_000

@@ -1,0 +1,24 @@
+"""What was seen in a tick is counted for each version; clients who leave are nobody's fault."""
+
+from __future__ import annotations
+
+from interlock.core.traffic import Sample
+from interlock.releases.tally import Tally, quantile
+
+
+def sample(arm: str, status: int = 200, at: float = 1.0, seconds: float = 0.01, *, client_left: bool = False) -> Sample:
+    return Sample(at, arm, status, seconds, client_left, False, "", "")
+
+
+def test_a_tally_counts_each_version_and_orders_its_latencies() -> None:
+    tally = Tally(("v1", "v2"))
+    tally.add([sample("v2", seconds=each / 100) for each in range(1, 101)])
+    tally.add([sample("v1", 503), sample("other"), sample("v1", 0, client_left=True)])
+    row = tally.row(7.0, weight=5.0)
+    assert row["arms"]["v1"]["n"] == row["arms"]["v1"]["errors"] == 1  # type: ignore[index, call-overload]
+    assert row["arms"]["v2"] == {"n": 100, "errors": 0, "p50": 0.5, "p95": 0.95, "p99": 0.99}  # type: ignore[index, call-overload]
+    assert tally.total == 101
+
+
+def test_a_quantile_is_a_value_that_was_seen() -> None:
+    assert [quantile([1.0, 2.0, 3.0, 4.0], level) for level in (0.0, 0.25, 0.5, 0.51, 1.0)] == [1, 1, 2, 3, 4]
