@@ -107,9 +107,9 @@ class FieldPattern:
         return sum(not isinstance(token, _Star) for token in self.tokens)
 
     @property
-    def has_index(self) -> bool:
-        """Whether it tells elements of one list apart."""
-        return any(isinstance(token, int) for token in self.tokens)
+    def names_element(self) -> bool:
+        """Whether it tells elements apart that are one field otherwise: `$.items[0]`, `$.years.2026`."""
+        return any(not isinstance(token, _Star) and _is_element(token) for token in self.tokens)
 
 
 def _steps(text: str, start: int) -> list[Token]:
