@@ -43,11 +43,15 @@ with recursive asked as (
         select inhparent, 'whole' from pg_catalog.pg_inherits where inhrelid = r.oid
     ) next(oid, through) where r.oid >= 16384
 )"""
+# `offset 0` keeps a few rows from being joined with the whole catalogue, whose size is then of no matter: what is known
+# of one relation is looked up by its index.
 _NAMES = (
     _REACH
     + """
 select 'relation', n.nspname, c.relname, c.relkind::text, r.through, c.oid::int8 from reach r
-    join pg_catalog.pg_class c on c.oid = r.oid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    cross join lateral (select oid, relname, relkind, relnamespace from pg_catalog.pg_class
+        where oid = r.oid offset 0) c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 union all
 select 'unknown', schema, name, null, null, null from asked where oid is null
 union all
@@ -68,11 +72,15 @@ select kind, n.nspname, p.proname, p.provolatile::text, (
         select 'cast', k.castfunc from pg_catalog.pg_cast k where k.castfunc >= 16384 and k.castsource in (
             select a.atttypid from pg_catalog.pg_attribute a join reach r on r.oid = a.attrelid where a.attnum > 0)
         union
-        select 'view function', d.refobjid from reach r join pg_catalog.pg_rewrite w on w.ev_class = r.oid
-            join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = w.oid
-                and d.refclassid = 'pg_catalog.pg_proc'::regclass
+        select 'view function', d.refobjid from reach r
+            cross join lateral (select oid from pg_catalog.pg_rewrite where ev_class = r.oid offset 0) w
+            cross join lateral (select refobjid from pg_catalog.pg_depend
+                where classid = 'pg_catalog.pg_rewrite'::regclass and objid = w.oid
+                    and refclassid = 'pg_catalog.pg_proc'::regclass offset 0) d
             where r.oid >= 16384
-    ) f(kind, oid) join pg_catalog.pg_proc p on p.oid = f.oid
+    ) f(kind, oid)
+    cross join lateral (select oid, proname, provolatile, pronamespace from pg_catalog.pg_proc
+        where oid = f.oid offset 0) p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'pg_catalog'
 union all
 select 'operator', n.nspname, o.oprname, '', (

@@ -214,6 +214,8 @@ def _options(declaration: DatabaseDeclaration, role: Role) -> str:
         "default_transaction_read_only": "on" if role == "read" else "off",
         # What is prepared are our own questions to the catalogue, whose plan costs more than what it could gain.
         "plan_cache_mode": "force_generic_plan" if role == "read" else "auto",
+        # Rows come through a cursor, and all are wanted: planned as if they were not, a query may take far longer.
+        "cursor_tuple_fraction": "1",
         "row_security": "on",
         "standard_conforming_strings": "on",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from fnmatch import fnmatchcase
+from json.encoder import encode_basestring
 from typing import Literal
 
 from pydantic import Field
@@ -100,7 +101,7 @@ def json_cell(text: str | None, type_name: str) -> str:
         return text
     if type_name in _FLOATS and text not in _NOT_NUMBERS:
         return text
-    return json.dumps(text, ensure_ascii=False)
+    return encode_basestring(text)
 
 
 def _as_json_lines(result: QueryResult) -> str:
