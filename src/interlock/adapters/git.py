@@ -19,6 +19,7 @@ from interlock.core.ports import ProcessSpec
 READ_SECONDS = 20.0
 REMOTE_SECONDS = 30.0
 PUSH_SECONDS = 300.0
+ARCHIVE_SECONDS = 300.0
 DIFF_BYTES_MAX = 8 * 1024 * 1024
 INDEX_BYTES_MAX = 256 * 1024 * 1024
 CONFIG_BYTES_MAX = 256 * 1024
@@ -27,6 +28,7 @@ COMMITS_MAX = 1000
 OBJECT_FOLDERS_MAX = 50
 NOTHING = "0" * 40
 _ID = re.compile(r"[0-9a-f]{40}")
+_SHORT_ID = re.compile(r"[0-9a-f]{7,40}")
 # What says how files are compared, and can run nothing.
 _COMPARING = ("core.filemode", "core.symlinks", "core.ignorecase", "core.autocrlf", "core.eol")
 _ENVIRONMENT = {
@@ -107,6 +109,30 @@ class Git:
             msg = f"{top} is no work tree of a Git repository"
             raise NotFound(msg, code="repository.unknown", fix="name a folder of a work tree")
         return GitPlace(top=top, own=own, common=common)
+
+    def stored(self, folder: str) -> GitPlace:
+        """Bare ones have their objects at the top."""
+        top = os.path.realpath(folder)
+        if Path(top, "HEAD").is_file() and Path(top, "objects").is_dir():
+            return GitPlace(top=top, own=top, common=top)
+        return self.place(top)
+
+    def commit_of(self, place: GitPlace, name: str) -> str:
+        """The ref is read in the repository, what it leads to through a Git folder of our own."""
+        for ref in (f"refs/tags/{name}", f"refs/heads/{name}", f"refs/remotes/origin/{name}"):
+            found = self._real(place, "rev-parse", "--verify", "--quiet", ref)
+            if found.exit_code == 0:
+                start = found.stdout.strip()
+                break
+        else:
+            start = name if _SHORT_ID.fullmatch(name) else ""
+        with self.effects(place) as look:
+            peeled = look.read("rev-parse", "--verify", "--quiet", f"{start}^{{commit}}") if start else None
+        commit = peeled.stdout.strip() if peeled is not None and peeled.exit_code == 0 else ""
+        if not _ID.fullmatch(commit):
+            msg = f"{place.top} has no tag, branch or commit {name}"
+            raise NotFound(msg, code="git.ref", fix=f"git -C {place.top} tag --list")
+        return commit
 
     def head(self, place: GitPlace) -> GitHead:
         """From the ref itself: no object is looked at."""
@@ -338,6 +364,11 @@ class _Look:
             mine.symlink_to(Path(self._place.common, name))
         words = ("update-ref", "--no-deref", *(("-d", ref) if new is None else (ref, new)), old or NOTHING)
         return self._spec(words, self._writing)
+
+    def archive(self, commit: str, file: str) -> ProcessSpec:
+        """No setting of the repository counts, so that no filter of it runs; `export-ignore` of the commit does."""
+        words = ("archive", "--format=tar", f"--output={file}", commit)
+        return self._spec(words, self._reading, seconds=ARCHIVE_SECONDS)
 
     def push(self, url: str, ref: str, new: str, old: str | None) -> ProcessSpec:
         """By its address, from our own Git folder: no setting of the repository names a program for it."""

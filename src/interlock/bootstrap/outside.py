@@ -13,6 +13,7 @@ from interlock.adapters.docker import DockerTargets
 from interlock.adapters.envoy import EnvoyProxy
 from interlock.adapters.files import FileTargets
 from interlock.adapters.git import Git
+from interlock.adapters.health_probe import HttpProbe
 from interlock.adapters.keeper import KEEPER_MODULES, OwnKeeper
 from interlock.adapters.kubernetes import KubernetesTargets
 from interlock.adapters.mcp_servers import OutsideMcpServers
@@ -23,6 +24,8 @@ from interlock.adapters.remote_hosts import SshHosts
 from interlock.adapters.repositories import RepositoryTargets
 from interlock.adapters.resolvers import ResolverSet
 from interlock.adapters.secret_files import SecretFiles
+from interlock.adapters.service_commands import CommandServices
+from interlock.adapters.source_layout import OwnLayouts
 from interlock.adapters.sql_databases import PostgresDatabases
 from interlock.adapters.sql_parser import ProcessParser
 from interlock.adapters.systemd import UnitTargets
@@ -34,6 +37,7 @@ from interlock.core.action import PathClass
 from interlock.core.databases import SQL_DATABASES, SQL_PARSER
 from interlock.core.errors import Permanent
 from interlock.core.git import GIT
+from interlock.core.health_probe import HEALTH_PROBE
 from interlock.core.keeper import KEEPER, Keeper
 from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
 from interlock.core.outside import Outside
@@ -41,6 +45,8 @@ from interlock.core.policy_set import POLICY_SETS
 from interlock.core.ports import ProgramContext
 from interlock.core.remote_host import REMOTE_HOSTS
 from interlock.core.schedule import SCHEDULES
+from interlock.core.service_runtime import COMMANDS
+from interlock.core.source_layout import SOURCE_LAYOUTS
 from interlock.core.traffic import ENVOY
 from interlock.core.web import WEB
 from interlock.engine.catalog import Catalog
@@ -60,6 +66,7 @@ from interlock.tools.store import LiveAcceptedTools
 def outside_systems(base: Base) -> Outside:
     """Every outside system that Actions and rooms may speak to, by its key: one line each."""
     keeper = own_keeper(base.locations.state_folder, base.clock)
+    git = Git(lambda: base.project().contexts.get("git", ProgramContext()).environment)
     return Outside(
         {
             ACCEPTED_TOOLS: LiveAcceptedTools(base.database),
@@ -72,7 +79,10 @@ def outside_systems(base: Base) -> Outside:
             SQL_PARSER: ProcessParser(),
             KEEPER: keeper,
             ENVOY: own_envoy(base.locations, keeper),
-            GIT: Git(lambda: base.project().contexts.get("git", ProgramContext()).environment),
+            GIT: git,
+            HEALTH_PROBE: HttpProbe(base.clock),
+            SOURCE_LAYOUTS: OwnLayouts(base.locations.state_folder / "workloads", git, base.clock),
+            COMMANDS: CommandServices(keeper),
             POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
             WEB: OutsideWeb(SecretFiles(base.locations.state_folder / "credentials")),
             REMOTE_HOSTS: SshHosts(base.locations.state_folder / "hosts"),

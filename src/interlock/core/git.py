@@ -65,6 +65,10 @@ class GitEffects(Protocol):
         """Let a branch lead to another commit, if it still leads to `old`; None: there is, or shall be, none."""
         ...
 
+    def archive(self, commit: str, file: str) -> ProcessSpec:
+        """Write all files of a commit into a tar archive."""
+        ...
+
     def push(self, url: str, ref: str, new: str, old: str | None) -> ProcessSpec:
         """Send a commit, if the remote branch is still `old`; None: if there is none."""
         ...
@@ -78,6 +82,14 @@ class GitRepositories(Protocol):
 
     def place(self, top: str) -> GitPlace:
         """The repository whose work tree has its top here."""
+        ...
+
+    def stored(self, folder: str) -> GitPlace:
+        """The repository in a folder of which only commits are read: a work tree, or a bare one. Raises NotFound."""
+        ...
+
+    def commit_of(self, place: GitPlace, name: str) -> str:
+        """The commit that a tag, else a branch, else the beginning of a commit's id stands for. Raises NotFound."""
         ...
 
     def head(self, place: GitPlace) -> GitHead:

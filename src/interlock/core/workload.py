@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from interlock.core.comparison import ComparisonRules
+from interlock.core.errors import Invalid
 from interlock.core.judgement import JudgeSettings
 from interlock.core.model import Frozen
 from interlock.core.traffic import Address, HeaderName, ProxyName, Sticky
@@ -25,6 +27,19 @@ def _argument(value: str) -> str:
             msg = f"{{{name}}} is none of {', '.join(sorted(PLACES))}"
             raise ValueError(msg)
     return value
+
+
+def filled(arguments: Iterable[str], places: Mapping[str, str]) -> tuple[str, ...]:
+    """The arguments of a command with what stands for their places.
+
+    Raises Invalid for a place that has no meaning here ({input} of a service, say).
+    """
+    found = tuple(arguments)
+    unknown = sorted({name for argument in found for name in _PLACE.findall(argument)} - places.keys())
+    if unknown:
+        msg = f"{{{unknown[0]}}} stands in a command where it means nothing"
+        raise Invalid(msg, code="workload.place", fix=f"here there are {', '.join(sorted(places))}")
+    return tuple(_PLACE.sub(lambda place: places[place[1]], argument) for argument in found)
 
 
 Argument = Annotated[str, Field(max_length=4096), AfterValidator(_argument)]
@@ -104,6 +119,10 @@ class Traffic(Frozen):
     """Where users come: the proxy listens here."""
     proxy: ProxyName = "envoy"
     """Which proxy shares the requests between versions."""
+    include_folder: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9._/+-]{1,200}$")
+    """With nginx: the folder whose files your own nginx includes. It keeps TLS, and `listen` says where it answers."""
+    nginx_command: tuple[str, ...] = Field(default=("/usr/sbin/nginx",), min_length=1, max_length=20)
+    """How that nginx is told to test (`-T`) and to reload (`-s reload`): its path, with sudo before it if needed."""
     sticky: Sticky = Sticky(cookie="interlock-unit")
     """By what a user is known again."""
     testers: HeaderName | None = "x-interlock-version"
@@ -112,6 +131,13 @@ class Traffic(Frozen):
     """The stable version answers GET and HEAD requests that the candidate failed to answer."""
     timeout_seconds: float = Field(default=15.0, gt=0, le=3600)
     """How long a version may take to answer."""
+
+    @model_validator(mode="after")
+    def _included(self) -> Self:
+        if self.include_folder is not None and self.proxy != "nginx":
+            msg = "`include_folder` belongs to `proxy: nginx`"
+            raise ValueError(msg)
+        return self
 
 
 class ShadowStep(Frozen):

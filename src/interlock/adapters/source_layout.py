@@ -1,0 +1,135 @@
+"""Lays the files of versions out in folders of Interlock's own, each for one identity, and never changes one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from collections.abc import Collection
+from pathlib import Path
+
+from interlock.adapters.folder_digest import folder_digest
+from interlock.core.errors import Invalid, Permanent, Stale, Transient
+from interlock.core.git import GitRepositories
+from interlock.core.ports import ProcessSpec, StepContext
+from interlock.core.source_layout import LaidSource
+from interlock.core.workload import Source
+from interlock.lib.clock import Clock
+
+COPY_SECONDS = 600.0
+IDENTITY_CHARACTERS = 12
+YOUNG_SECONDS = 3600.0
+READY = ".ready"
+COPY = "/bin/cp"
+
+
+class OwnLayouts:
+    """`folder`/WORKLOAD/VERSION-IDENTITY; beside it VERSION-IDENTITY.ready once it was laid out and built."""
+
+    def __init__(self, folder: Path, git: GitRepositories, clock: Clock) -> None:
+        self._folder = folder
+        self._git = git
+        self._clock = clock
+
+    def identify(self, workload: str, version: str, source: Source, base: str, *, built: bool) -> LaidSource:
+        """By the commit, or by the content."""
+        if source.git is not None:
+            origin = os.path.realpath(Path(base, source.git))
+            identity = f"commit:{self._git.commit_of(self._git.stored(origin), version)}"
+        elif source.folder is not None:
+            origin = os.path.realpath(Path(base, source.folder.replace("{version}", version)))
+            identity = f"sha256:{folder_digest(Path(origin))}"
+        else:
+            msg = "a container image has no files to lay out"
+            raise Invalid(msg, code="source.image")
+        own = built or source.git is not None
+        short = identity.partition(":")[2][:IDENTITY_CHARACTERS]
+        return LaidSource(
+            workload=workload,
+            version=version,
+            source=source,
+            origin=origin,
+            identity=identity,
+            folder=str(self._folder / workload / f"{version}-{short}") if own else origin,
+            own=own,
+        )
+
+    def lay_out(self, laid: LaidSource, context: StepContext) -> bool:
+        """Into a folder beside it first, which then takes its place: half of a version never has its name."""
+        if not laid.own:
+            self._require_same(laid, Path(laid.folder))
+            return False
+        place = Path(laid.folder)
+        if Path(laid.folder + READY).exists() and place.is_dir():
+            return False
+        context.hold()
+        new = place.with_name(f".new-{place.name}")
+        try:
+            new.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for stale in (place, new):
+                if stale.exists():  # of an attempt that broke off, perhaps in the middle of a build
+                    shutil.rmtree(stale)
+            if laid.identity.startswith("commit:"):
+                self._export(laid, new, context)
+            else:
+                self._copy(laid, new, context)
+            new.rename(place)
+        except OSError as error:
+            msg = f"{laid.workload} {laid.version} cannot be laid out in {place}: {error.strerror or error}"
+            raise Transient(msg, code="source.disk", fix="make room on that disk") from error
+        return True
+
+    def finish(self, laid: LaidSource) -> None:
+        """An empty file says it."""
+        if laid.own:
+            Path(laid.folder + READY).touch(mode=0o600)
+
+    def discard(self, keep: Collection[str]) -> tuple[str, ...]:
+        """What is not kept, and not about to be used."""
+        removed = []
+        before = self._clock.now().timestamp() - YOUNG_SECONDS
+        for workload in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+            for place in sorted(workload.iterdir()) if workload.is_dir() else ():
+                if place.is_dir() and str(place) not in keep and place.stat().st_mtime < before:
+                    Path(str(place) + READY).unlink(missing_ok=True)  # first: half of it is never ready
+                    shutil.rmtree(place)
+                    removed.append(str(place))
+        return tuple(removed)
+
+    def _require_same(self, laid: LaidSource, folder: Path) -> None:
+        found = f"sha256:{folder_digest(folder)}"
+        if found != laid.identity:
+            msg = f"{laid.origin} changed since this was planned: it was {laid.identity[:19]}, and is {found[:19]}"
+            raise Stale(msg, code="source.changed", fix="ask again, and read the new plan")
+
+    def _copy(self, laid: LaidSource, new: Path, context: StepContext) -> None:
+        spec = ProcessSpec(
+            path=COPY,
+            argv=("cp", "-a", "--reflink=auto", "--", laid.origin, str(new)),
+            environment={"PATH": "/usr/bin:/bin"},
+            timeout_seconds=COPY_SECONDS,
+        )
+        result = context.execute(spec)
+        if result.exit_code != 0:
+            msg = f"{laid.origin} cannot be copied: {result.tail.strip()[-300:]}"
+            raise Permanent(msg, code="source.copy", fix="check its permissions, and the room on that disk")
+        self._require_same(laid, new)
+
+    def _export(self, laid: LaidSource, new: Path, context: StepContext) -> None:
+        """Without submodules and without what the attributes of the commit keep from exports."""
+        commit = laid.identity.removeprefix("commit:")
+        archive = new.with_name(f"{new.name}.tar")
+        try:
+            with self._git.effects(self._git.stored(laid.origin)) as look:
+                result = context.execute(look.archive(commit, str(archive)))
+            if result.exit_code != 0:
+                msg = f"{laid.version} cannot be exported from {laid.origin}: {result.tail.strip()[-300:]}"
+                raise Permanent(msg, code="source.export", fix=f"git -C {laid.origin} fsck")
+            context.hold()
+            with tarfile.open(archive) as files:
+                files.extractall(new, filter="data")
+        except tarfile.TarError as error:
+            msg = f"{laid.version} of {laid.origin} cannot be laid out: {error}"
+            raise Invalid(msg, code="source.strange", fix="remove links that lead out of the repository") from error
+        finally:
+            archive.unlink(missing_ok=True)
