@@ -55,10 +55,12 @@ def find_view_classes(package: str = "interlock") -> tuple[type[View], ...]:
 
 
 def _classes(modules: Iterable[str]) -> Iterable[type[Action]]:
+    """What is abstract, or called with an underscore, is what several Actions share."""
     for name in modules:
         module = importlib.import_module(name)
-        for _, member in inspect.getmembers(module, inspect.isclass):
-            if issubclass(member, Action) and not inspect.isabstract(member) and member.__module__ == name:
+        for called, member in inspect.getmembers(module, inspect.isclass):
+            shared = called.startswith("_") or inspect.isabstract(member)
+            if issubclass(member, Action) and not shared and member.__module__ == name:
                 yield member
 
 
