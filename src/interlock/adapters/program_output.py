@@ -39,6 +39,7 @@ def read_program(
     output_bytes_max: int = OUTPUT_BYTES_MAX,
     environment: Mapping[str, str] = CLEAN_ENVIRONMENT,
     decode_errors: str = "strict",
+    folder: str = "/",
 ) -> ProgramOutput:
     """Start `argv[0]` (an absolute path) without a shell, terminal or input, and wait for its end.
 
@@ -52,7 +53,7 @@ def read_program(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(environment),
-            cwd="/",
+            cwd=folder,
             start_new_session=True,
         )
     except FileNotFoundError as error:
