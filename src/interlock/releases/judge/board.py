@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from interlock.core.judgement import MeasureGrade
 from interlock.core.model import JsonObject
-from interlock.releases.judge.processes import BETTER, WORSE, EProcesses, Tick
+from interlock.releases.judge.processes import BETTER, BETTER_STAKES, WORSE, WORSE_STAKES, EProcesses, Tick
 from interlock.releases.judge.state import Floats, from_json, number, part, to_json
 
 Flags = npt.NDArray[np.bool_]
@@ -93,6 +93,7 @@ class Board:
         self.log_needed_against = -np.log(weights * false_alarm)
         self.log_needed_for = np.full(len(rules), -np.log(false_go))
         self.required = np.array([rule.required for rule in rules])
+        self._blocking = np.array([rule.grade == "block" for rule in rules])
         self._bets = _bets(rules)
         self._measure = np.array([measure for measure, _, _ in self._bets])
         self._margin = np.array([bet in {"worse_than_allowed", "better"} for _, bet, _ in self._bets])
@@ -100,12 +101,15 @@ class Board:
         self._limit = np.array([limit for _, _, limit in self._bets])
         against = np.array([bet.startswith("worse") for _, bet, _ in self._bets])
         psi = np.where(against[:, None], WORSE, BETTER)
-        self._processes = EProcesses(psi, np.where(against, FIRST_AGAINST, FIRST_FOR), shape)
+        stakes = np.where(against[:, None], WORSE_STAKES, BETTER_STAKES)
+        self._processes = EProcesses(psi, stakes, np.where(against, FIRST_AGAINST, FIRST_FOR), shape)
         self._rows = {
             kind: np.array([row for row, (_, bet, _) in enumerate(self._bets) if bet == kind], dtype=np.int64)
             for kind in ("worse_than_allowed", "worse", "better", "harmless")
         }
         self._harmless_measures = self._measure[self._rows["harmless"]]
+        halved = np.isin(self._measure, self._harmless_measures)  # two bets for it share one stake
+        self._log_needed = self.log_needed_for[self._measure] + np.where(halved, np.log(2.0), 0.0)
         self._since_begin = BEGIN_EVERY_SECONDS
         self._seen_since_begin = True
         self.totals = Counts(*(np.zeros((*shape, len(rules))) for _ in Counts._fields))
@@ -130,16 +134,22 @@ class Board:
             good[..., self._harmless_measures] = both
         return Evidence(log[..., self._rows["worse_than_allowed"]], log[..., self._rows["worse"]], good)
 
-    def seconds_needed(self, expected: Counts) -> Floats:
+    def sent_back(self, evidence: Evidence) -> Flags:
+        """Which measures are worse than allowed, (..., K); one of them sends the candidate back."""
+        return cast("Flags", (evidence.worse_than_allowed >= self.log_needed_against) & self._blocking)
+
+    def certified(self, evidence: Evidence) -> Flags:
+        """Which measures are certified, (..., K); GO needs all that are required."""
+        return evidence.good >= self.log_needed_for
+
+    def seconds_needed(self, evidence: Evidence, expected: Counts) -> Floats:
         """For how many seconds as `expected` (counts of one second) each measure must go on until it is certified."""
-        halved = np.isin(self._measure, self._harmless_measures)  # two bets for it share one stake
-        needed = self.log_needed_for[self._measure] + np.where(halved, np.log(2.0), 0.0)
-        ticks = self._processes.ticks_needed(self._as_bets(expected), needed)
+        ticks = self._processes.ticks_needed(self._as_bets(expected), self._log_needed)
         found = ticks[..., self._rows["better"]].copy()
         if self._harmless_measures.size:
             alone = ticks[..., self._rows["harmless"]]
             found[..., self._harmless_measures] = np.minimum(found[..., self._harmless_measures], alone)
-        return cast("Floats", np.where(self.evidence().good >= self.log_needed_for, 0.0, found))
+        return np.where(self.certified(evidence), 0.0, found)
 
     def state(self) -> JsonObject:
         """What `restore` takes; exact."""

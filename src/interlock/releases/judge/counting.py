@@ -10,7 +10,7 @@ trouble with him.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ REQUESTS_MAX = 5_000
 ERROR_STATUS_MIN = 500
 REFUSED_STATUS_MIN = 400
 NO_ANSWER = 0
+_CANDIDATE, _ERROR, _REFUSED = 1, 2, 4
 _BEYOND_CRC = 1 << 33
 """Keys of requests that have no id lie below all others."""
 
@@ -57,19 +58,6 @@ class TickCounts(NamedTuple):
     candidate: ArmCounts
 
 
-class _Unit:
-    """What one user (or one request of nobody known) met in one tick."""
-
-    __slots__ = ("candidate", "error", "latency", "refused", "weight")
-
-    def __init__(self, *, candidate: bool, weight: float) -> None:
-        self.candidate = candidate
-        self.weight = weight
-        self.error = False
-        self.refused = False
-        self.latency: float | None = None
-
-
 class Counter:
     """Remembers who met an error, and which requests were counted.
 
@@ -80,44 +68,38 @@ class Counter:
     """
 
     def __init__(self, stable: str, candidate: str, *, requests_together_max: int) -> None:
-        self._stable = stable
-        self._candidate = candidate
+        self._arms = {stable: 0, candidate: _CANDIDATE}
         self._anonymous_weight = 1.0 / requests_together_max
         self._erred: set[int] = set()
         self._refused: set[int] = set()
         self._requests: dict[int, None] = {}
         self.halvings = 0
         """One user of 2 ** halvings is counted."""
-        self.known = 0
-        """Requests whose user was known."""
         self.anonymous = 0
-        """Requests whose user was not."""
+        """Requests whose user was not known."""
 
     def count(self, samples: Iterable[Sample]) -> TickCounts:
         """Count one tick's samples, each once."""
-        units = self._units(samples)
-        stable, candidate = _Sums(), _Sums()
-        for key, unit in units.items():
-            sums = candidate if unit.candidate else stable
+        met, latencies = self._meetings(samples)
+        arms = (_Sums(), _Sums())
+        for key, flags in met.items():
+            sums = arms[flags & _CANDIDATE]
+            weight = 1.0 if key >= 0 else self._anonymous_weight
             sums.came = True
-            named = key >= 0
-            if not (named and key in self._erred):
-                sums.seen += unit.weight
-                sums.errors += unit.weight * unit.error
-            if not (named and key in self._refused):
-                sums.asked += unit.weight
-                sums.refusals += unit.weight * unit.refused
-            if named and unit.error:
-                self._erred.add(key)
-            if named and unit.refused:
-                self._refused.add(key)
-            if unit.latency is not None:
-                sums.latencies.append(unit.latency)
-                sums.weights.append(unit.weight)
-        self._remember(key for key in units if key < 0)
-        while max(len(self._erred), len(self._refused)) > UNITS_MAX:
-            self._halve()
-        return TickCounts(stable.counts(), candidate.counts())
+            if key not in self._erred:
+                sums.seen += weight
+                if flags & _ERROR:
+                    sums.errors += weight
+            if key not in self._refused:
+                sums.asked += weight
+                if flags & _REFUSED:
+                    sums.refusals += weight
+            latency = latencies.get(key)
+            if latency is not None:
+                sums.latencies.append(latency)
+                sums.weights.append(weight)
+        self._remember(met)
+        return TickCounts(arms[0].counts(), arms[1].counts())
 
     def state(self) -> JsonObject:
         """What `restore` takes."""
@@ -126,7 +108,6 @@ class Counter:
             "refused": [*sorted(self._refused)],
             "requests": [*self._requests],
             "halvings": self.halvings,
-            "known": self.known,
             "anonymous": self.anonymous,
         }
 
@@ -136,35 +117,41 @@ class Counter:
         self._refused = set(_keys(state, "refused"))
         self._requests = dict.fromkeys(_keys(state, "requests"))
         self.halvings = whole(state, "halvings")
-        self.known = whole(state, "known")
         self.anonymous = whole(state, "anonymous")
 
-    def _units(self, samples: Iterable[Sample]) -> dict[int, _Unit]:
-        """Users by a hash of their name; requests of nobody known by negative numbers."""
-        units: dict[int, _Unit] = {}
-        arms = {self._stable, self._candidate}
+    def _meetings(self, samples: Iterable[Sample]) -> tuple[dict[int, int], dict[int, float]]:
+        """What each user met, as flags, and his first good answer's seconds.
+
+        Users by a hash of their name, requests of nobody known by negative numbers.
+        """
+        met: dict[int, int] = {}
+        latencies: dict[int, float] = {}
         for sample in samples:
-            if sample.client_left or sample.arm not in arms:
+            arm, status, unit, fell_back = sample.arm, sample.status, sample.unit, sample.fell_back
+            if sample.client_left or arm not in self._arms:
                 continue
-            key = self._key(sample, len(units))
+            key = self._key(sample, len(met)) if self.halvings or not unit else zlib.crc32(unit.encode())
             if key is None:
                 continue
             # Whom the stable version answered in place of the candidate was failed by the candidate.
-            candidate = sample.fell_back or sample.arm == self._candidate
-            unit = units.get(key)
-            if unit is None:
-                unit = units[key] = _Unit(candidate=candidate, weight=1.0 if key >= 0 else self._anonymous_weight)
-            elif sample.fell_back:
-                unit.candidate = True
-            elif unit.candidate != candidate:
+            candidate = _CANDIDATE if fell_back else self._arms[arm]
+            flags = met.get(key, candidate)
+            if fell_back:
+                flags |= _CANDIDATE
+            elif flags & _CANDIDATE != candidate:
                 continue  # one user, one version in a tick: the one he met first
-            _meet(unit, sample)
-        return units
+            if fell_back or status >= ERROR_STATUS_MIN or status == NO_ANSWER:
+                flags |= _ERROR
+            elif status >= REFUSED_STATUS_MIN:
+                flags |= _REFUSED
+            else:
+                latencies.setdefault(key, sample.seconds)
+            met[key] = flags
+        return met, latencies
 
     def _key(self, sample: Sample, number: int) -> int | None:
         """What the sample is counted under; None when it is not counted."""
         if sample.unit:
-            self.known += 1
             key = zlib.crc32(sample.unit.encode())
             return None if key % (1 << self.halvings) else key
         self.anonymous += 1
@@ -173,12 +160,19 @@ class Counter:
         key = -zlib.crc32(sample.request.encode()) - 1
         return None if key in self._requests else key
 
-    def _remember(self, keys: Iterable[int]) -> None:
-        for key in keys:
-            if key >= -_BEYOND_CRC:
+    def _remember(self, met: Mapping[int, int]) -> None:
+        for key, flags in met.items():
+            if key >= 0:
+                if flags & _ERROR:
+                    self._erred.add(key)
+                if flags & _REFUSED:
+                    self._refused.add(key)
+            elif key >= -_BEYOND_CRC:
                 self._requests[key] = None
         while len(self._requests) > REQUESTS_MAX:
             del self._requests[next(iter(self._requests))]
+        while max(len(self._erred), len(self._refused)) > UNITS_MAX:
+            self._halve()
 
     def _halve(self) -> None:
         self.halvings += 1
@@ -211,15 +205,6 @@ class _Sums:
 def is_error(sample: Sample) -> bool:
     """Whether the version failed: no answer, an answer from 500 on, or one that another version had to give."""
     return sample.fell_back or sample.status == NO_ANSWER or sample.status >= ERROR_STATUS_MIN
-
-
-def _meet(unit: _Unit, sample: Sample) -> None:
-    if is_error(sample):
-        unit.error = True
-    elif sample.status >= REFUSED_STATUS_MIN:
-        unit.refused = True
-    elif unit.latency is None:
-        unit.latency = sample.seconds
 
 
 def _keys(state: JsonObject, name: str) -> list[int]:

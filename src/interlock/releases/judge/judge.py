@@ -17,7 +17,7 @@ from interlock.releases.judge.latency import Edges, Exceedances, LatencyWatch
 from interlock.releases.judge.measures import Declared, declared_measures, quantile_name, rules
 from interlock.releases.judge.ratio_interval import RatioInterval
 from interlock.releases.judge.readings import Brought, HistogramPair, Readings
-from interlock.releases.judge.sentences import duration, measure_sentence, summary
+from interlock.releases.judge.sentences import Figures, duration, measure_sentence, summary
 from interlock.releases.judge.state import from_json, invalid_state, number, part, texts, whole
 from interlock.releases.judge.thresholds import ThresholdReading, ThresholdWatch
 
@@ -235,7 +235,8 @@ class Judge:
     def _measures(self, evidence: Evidence) -> list[MeasureJudgement]:
         """One for each rule; what is worse than allowed is remembered with the words for it."""
         board = self._board
-        needed = board.seconds_needed(self._expected())
+        needed = board.seconds_needed(evidence, self._expected())
+        sent_back, certified = board.sent_back(evidence).tolist(), board.certified(evidence).tolist()
         against, worse, good = (np.exp(values).tolist() for values in evidence)
         needed_against, needed_for = np.exp(board.log_needed_against).tolist(), np.exp(board.log_needed_for).tolist()
         totals = [values.tolist() for values in board.totals]
@@ -243,17 +244,16 @@ class Judge:
         low, high = self._interval.bounds()
         found = []
         for index, rule in enumerate(board.rules):
-            beyond = against[index] >= needed_against[index]
-            blocked = beyond and rule.grade == "block"
-            certified = good[index] >= needed_for[index]
+            blocked = sent_back[index]
+            told = max(against[index], worse[index]) >= needed_against[index]
             stable_bad, stable_seen, plain, margin, candidate_seen = (values[index] for values in totals)
             candidate_bad = margin if rule.name in thresholds else plain
             seconds = float(needed[index])
-            measure = MeasureJudgement(
+            figures = Figures(
                 name=rule.name,
-                verdict="no_go" if blocked else "go" if certified else "not_yet",
+                verdict="no_go" if blocked else "go" if certified[index] else "not_yet",
                 grade=rule.grade,
-                warning=not blocked and (beyond or worse[index] >= needed_against[index]),
+                warning=told and not blocked,
                 stable_bad=stable_bad,
                 stable_seen=stable_seen,
                 candidate_bad=candidate_bad,
@@ -268,10 +268,9 @@ class Judge:
                 needed_for=needed_for[index],
                 required_for_go=rule.required,
                 seconds_to_go=seconds if math.isfinite(seconds) else None,
-                sentence="",
             )
-            sentence = measure_sentence(measure, self._stable, self._candidate, self._settings.latency_increase_max)
-            found.append(measure.model_copy(update={"sentence": sentence}))
+            sentence = measure_sentence(figures, self._stable, self._candidate, self._settings.latency_increase_max)
+            found.append(MeasureJudgement(**figures._asdict(), sentence=sentence))
             if blocked and not self._condemned:
                 self._condemned.append(sentence)
         return found
@@ -292,9 +291,8 @@ class Judge:
         found = []
         counter = self._counter
         if counter.anonymous:
-            share = counter.anonymous / (counter.anonymous + counter.known)
             together = self._settings.requests_together_max
-            found.append(f"{share:.0%} of the requests have no known user; each counts as 1/{together} of one")
+            found.append(f"{counter.anonymous:,} requests had no known user; each counts as 1/{together} of one")
         if counter.halvings:
             found.append(f"one user of {2**counter.halvings} is counted: more are not remembered")
         found += [

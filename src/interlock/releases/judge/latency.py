@@ -90,12 +90,13 @@ class LatencyWatch:
         self._quantiles = np.array(quantiles)
         self._kept_min = max(KEPT_MIN, 2 * BEYOND_MIN / (1 - max(quantiles)))
         self._recent = np.zeros((*shape, len(edges.seconds) + 1))
+        self._margin_index = np.append(edges.margin_index, len(edges.seconds))
+        self._index, self._known = self._thresholds()
 
     def thresholds(self) -> Floats:
         """The thresholds tau in seconds, (..., Q); NaN while it is not known."""
-        index, known = self._threshold_index()
-        seconds = np.append(self._edges.seconds, np.inf)[index]
-        return cast("Floats", np.where(known, seconds, np.nan))
+        seconds = np.append(self._edges.seconds, np.inf)[self._index]
+        return cast("Floats", np.where(self._known, seconds, np.nan))
 
     def tick(self, stable: Floats, candidate: Floats, elapsed_seconds: float) -> Exceedances:
         """Count what exceeds the thresholds of before this tick; only then let the tick change them.
@@ -105,8 +106,8 @@ class LatencyWatch:
             candidate: The same of the candidate.
             elapsed_seconds: Since the tick before.
         """
-        index, known = self._threshold_index()
-        margin = np.append(self._edges.margin_index, len(self._edges.seconds))[index]
+        index, known = self._index, self._known
+        margin = self._margin_index[index]
         stable_upto = np.cumsum(stable, axis=-1)
         candidate_upto = np.cumsum(candidate, axis=-1)
         stable_seen, candidate_seen = stable_upto[..., -1:], candidate_upto[..., -1:]
@@ -121,12 +122,13 @@ class LatencyWatch:
         self._recent *= np.maximum(0.5 ** (elapsed_seconds / HALF_LIFE_SECONDS), self._kept_min / total)
         self._recent[self._recent < FORGOTTEN] = 0.0
         self._recent += stable
+        self._index, self._known = self._thresholds()
         return found
 
     def expected_shares(self) -> tuple[Floats, Floats]:
         """Which part of the stable version's recent answers exceeded tau, and (1 + d) tau; both (..., Q)."""
-        index, known = self._threshold_index()
-        margin = np.append(self._edges.margin_index, len(self._edges.seconds))[index]
+        index, known = self._index, self._known
+        margin = self._margin_index[index]
         upto = np.cumsum(self._recent, axis=-1)
         total = np.maximum(upto[..., -1:], 1e-9)
         beyond = 1 - np.take_along_axis(upto, index, -1) / total
@@ -147,8 +149,9 @@ class LatencyWatch:
         flat = np.zeros(self._recent.size)
         flat[np.maximum(filled, 0)] = np.maximum(recent, 0.0)
         self._recent = flat.reshape(self._recent.shape)
+        self._index, self._known = self._thresholds()
 
-    def _threshold_index(self) -> tuple[Indexes, Known]:
+    def _thresholds(self) -> tuple[Indexes, Known]:
         """The bucket whose upper edge is tau, (..., Q), and whether tau is known."""
         upto = np.cumsum(self._recent, axis=-1)
         total = upto[..., -1]

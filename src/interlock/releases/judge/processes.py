@@ -38,8 +38,11 @@ LOG_WEALTH_MAX = 600.0
 """Where a bet stops growing: e^600 is certain enough, and a sum of a few hundred of them is a float."""
 WORSE = np.array([1.15, 1.3, 1.6, 2.0, 3.0, 5.0, 10.0, 25.0, 80.0])
 """The ratios that are bet on against the claim that the candidate is no worse: from 1.15 times to 80 times."""
+WORSE_STAKES = np.array([0.05, 0.08, 0.12, 0.15, 0.2, 0.16, 0.12, 0.08, 0.04])
+"""Which part of the stake is bet on each of them: most on what releases go wrong by."""
 BETTER = 1 / np.array([1.05, 1.1, 1.18, 1.3, 1.5, 2.0, 3.0, 6.0, 50.0])
 """The ratios that are bet on against the claim that the candidate is worse than the margin."""
+BETTER_STAKES = np.full(len(BETTER), 1 / len(BETTER))
 START_HALF = 30
 """After so many further beginnings half of what was kept back for them is spent; at 60 s each, half an hour."""
 
@@ -61,19 +64,20 @@ class EProcesses:
 
     Args:
         psi: The ratios that are bet on, (K, J), all > 0.
+        stakes: Which part of the stake is bet on each of them, (K, J); they sum up to 1.
         first: Which part of the stake is bet from the first tick on, (K,), in (0, 1]. The rest is spread over further
             beginnings, so that what goes wrong late is found as fast as what goes wrong at once.
         shape: Of whatever runs beside each other with the same settings: () for one release, (R,) for a simulation.
     """
 
-    def __init__(self, psi: Floats, first: Floats, shape: tuple[int, ...] = ()) -> None:
+    def __init__(self, psi: Floats, stakes: Floats, first: Floats, shape: tuple[int, ...] = ()) -> None:
         self._log_psi = np.log(psi)
         self._gain = psi - 1.0
         self._first = first
         self._log_kept = np.zeros(len(first))
         self._begun = 0
         self._log_wealth = np.full((*shape, *psi.shape), -np.inf)
-        self._log_stake = -np.log(psi.shape[-1])
+        self._log_stakes = np.log(stakes)
 
     def begin(self) -> None:
         """Begin once more with a part of what was kept back: before the tick, and knowing only ticks before it."""
@@ -100,7 +104,7 @@ class EProcesses:
         """The natural logarithm of each process, (..., K); finite from above and never NaN."""
         top = np.maximum(self._log_wealth.max(axis=-1), self._log_kept)
         top = np.maximum(top, -LOG_WEALTH_MAX)  # only a point of reference, so that nothing is subtracted from -inf
-        bets = np.exp(self._log_wealth - top[..., None]).sum(axis=-1) * np.exp(self._log_stake)
+        bets = np.exp(self._log_wealth + self._log_stakes - top[..., None]).sum(axis=-1)
         with np.errstate(divide="ignore"):
             return cast("Floats", np.log(bets + np.exp(self._log_kept - top)) + top)
 
@@ -111,10 +115,10 @@ class EProcesses:
         """
         growth = expected.bad[..., None] * self._log_psi
         growth -= expected.trials[..., None] * np.log1p(expected.share[..., None] * self._gain)
-        missing = np.maximum(log_needed[..., None] - self._log_stake - self._log_wealth, 0.0)
+        missing = np.maximum(log_needed[..., None] - self._log_stakes - self._log_wealth, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             needed = np.where(growth > 0, missing / growth, np.inf)
-        return cast("Floats", np.where(self.log_evidence() >= log_needed, 0.0, needed.min(axis=-1)))
+        return cast("Floats", needed.min(axis=-1))
 
     def state(self) -> JsonObject:
         """What `restore` takes; exact."""

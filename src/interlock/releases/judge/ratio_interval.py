@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from interlock.core.model import JsonObject
-from interlock.releases.judge.processes import BETTER, WORSE, EProcesses, Tick
+from interlock.releases.judge.processes import BETTER, BETTER_STAKES, WORSE, WORSE_STAKES, EProcesses, Tick
 from interlock.releases.judge.state import from_json, part, to_json
 
 RATIOS = np.geomspace(1 / 32, 128, 49)
@@ -24,8 +24,9 @@ class RatioInterval:
         self._log_needed = np.log(2 / alpha)
         count = len(RATIOS)
         psi = np.concatenate([np.tile(WORSE, (count, 1)), np.tile(BETTER, (count, 1))])
+        stakes = np.concatenate([np.tile(WORSE_STAKES, (count, 1)), np.tile(BETTER_STAKES, (count, 1))])
         self._ratios = np.concatenate([RATIOS, RATIOS])
-        self._processes = EProcesses(psi, np.ones(2 * count))
+        self._processes = EProcesses(psi, stakes, np.ones(2 * count))
         self._processes.begin()
         self._refuted = np.zeros(2 * count)
 

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from interlock.core.judgement import MeasureJudgement, Verdict
+from interlock.core.judgement import MeasureGrade, MeasureJudgement, Verdict
 
 LONG_SECONDS = 3600.0
 """From here on a release that waits for GO is better made another way."""
 
 
-def measure_sentence(measure: MeasureJudgement, stable: str, candidate: str, margin: float) -> str:
+class Figures(NamedTuple):
+    """All of a `MeasureJudgement` but its sentence."""
+
+    name: str
+    verdict: Verdict
+    grade: MeasureGrade
+    warning: bool
+    stable_bad: float
+    stable_seen: float
+    candidate_bad: float
+    candidate_seen: float
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    threshold_seconds: float | None
+    evidence_against: float
+    needed_against: float
+    evidence_for: float
+    needed_for: float
+    required_for_go: bool
+    seconds_to_go: float | None
+
+
+def measure_sentence(measure: Figures, stable: str, candidate: str, margin: float) -> str:
     """What was counted, how it compares, and how much that says; `margin` is by how much slower it may be."""
     parts = [_counted(measure, stable, candidate, margin)]
     if measure.ratio is not None:
@@ -72,7 +96,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
-def _counted(measure: MeasureJudgement, stable: str, candidate: str, margin: float) -> str:
+def _counted(measure: Figures, stable: str, candidate: str, margin: float) -> str:
     ours = _of(measure.candidate_bad, measure.candidate_seen)
     theirs = _of(measure.stable_bad, measure.stable_seen)
     if measure.threshold_seconds is None:
