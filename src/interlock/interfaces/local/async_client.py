@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from interlock.core.errors import Denied, Invalid, Transient
-from interlock.core.trace import TRACE
 from interlock.interfaces.local.client import (
     ANSWER_TIMEOUT_SECONDS,
     CONNECT_TIMEOUT_SECONDS,
@@ -26,6 +25,7 @@ from interlock.interfaces.local.protocol import (
     encode_frame,
     error_from_json,
     peer_credentials,
+    request_frame,
 )
 
 CONNECTIONS_MAX = 64
@@ -200,12 +200,7 @@ class AsyncClient:
             raise Denied(msg, code="token.missing", fix="interlock tokens create")
         async with self._lent() as line:
             number = next(line.numbers)
-            request: JsonMapping = {"id": number, "method": method, "params": params or {}, "as": acting_as}
-            if token is not None:
-                request["token"] = token
-            if (trace := TRACE.get()) is not None:
-                request["traceparent"] = trace.traceparent
-            await line.send(request)
+            await line.send(request_frame(number, method, params, token=token, acting_as=acting_as))
             while True:
                 answer = await line.receive(timeout_seconds)
                 if answer.get("id") == number and "progress" not in answer:

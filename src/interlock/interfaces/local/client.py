@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Self
 
 from interlock.core.errors import Denied, Invalid, Transient
-from interlock.core.trace import TRACE
 from interlock.interfaces.local.protocol import (
     FRAME_BYTES_MAX,
     JsonMapping,
@@ -19,6 +18,7 @@ from interlock.interfaces.local.protocol import (
     encode_frame,
     error_from_json,
     peer_credentials,
+    request_frame,
 )
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -95,12 +95,7 @@ class Connection:
         self._socket.settimeout(timeout_seconds)
         # Whoever hung up may have said why first: then that is read below.
         with contextlib.suppress(Disconnected):
-            request: JsonMapping = {"id": self._last_id, "method": method, "params": params or {}, "as": acting_as}
-            if token is not None:
-                request["token"] = token
-            if (trace := TRACE.get()) is not None:
-                request["traceparent"] = trace.traceparent
-            self._send(request)
+            self._send(request_frame(self._last_id, method, params, token=token, acting_as=acting_as))
         while True:
             frame = self._receive()
             error = frame.get("error")

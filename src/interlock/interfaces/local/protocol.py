@@ -8,6 +8,7 @@ import struct
 from typing import NamedTuple
 
 from interlock.core.errors import ERRORS, InterlockError, Invalid, Permanent
+from interlock.core.trace import TRACE
 
 PROTOCOL = 1
 FRAME_BYTES_MAX = 32 * 1024 * 1024
@@ -27,6 +28,19 @@ def peer_credentials(connection: socket.socket) -> PeerCredentials:
     """Ask the kernel. The ids are those of the peer when it connected or began to listen."""
     size = struct.calcsize("3i")
     return PeerCredentials(*struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)))
+
+
+def request_frame(
+    number: int, method: str, params: JsonMapping | None, *, token: str | None, acting_as: str | None
+) -> JsonMapping:
+    """A request, as part of the trace under way: `number` is unique on its connection, `token` a bearer's, `acting_as`
+    the name of an agent."""
+    frame: JsonMapping = {"id": number, "method": method, "params": params or {}, "as": acting_as}
+    if token is not None:
+        frame["token"] = token
+    if (trace := TRACE.get()) is not None:
+        frame["traceparent"] = trace.traceparent
+    return frame
 
 
 def encode_frame(frame: JsonMapping) -> bytes:
