@@ -22,6 +22,7 @@ from harness.action_worlds import WORLDS, Stage, World, new_folder, outside_serv
 from harness.databases import database
 from harness.engine import ALICE, Engine, open_engine, write_project
 from harness.guarded_database import GuardedServer, Shop, shop
+from harness.kept import end_kept
 from harness.web_server import web_server
 from interlock.core.action import Action, StepResult
 from interlock.core.ask import Ask
@@ -78,6 +79,7 @@ async def engine(postgres_endpoint: Any, guarded: Shop) -> AsyncIterator[Engine]
         )
         async with open_engine(app, owner, locations) as opened:
             yield opened
+        end_kept(locations.state_folder)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -120,7 +122,8 @@ def test_its_arguments_are_frozen_and_know_no_others(cls: type[Action]) -> None:
 def test_an_argument_of_another_type_is_refused_rather_than_made_to_fit(cls: type[Action]) -> None:
     tried = 0
     for field, schema in cls.Args.model_json_schema()["properties"].items():
-        types = {option.get("type") for option in schema.get("anyOf", [schema])}
+        options = schema.get("anyOf", [schema])
+        types = {"object" if "$ref" in option else option.get("type") for option in options}
         for wrong in WRONG[next(name for name in WRONG if name in types)]:
             if wrong is None and "null" in types:
                 continue

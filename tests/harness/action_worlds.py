@@ -6,6 +6,7 @@ import base64
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,8 @@ from interlock.core.ask import Ask
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
 from interlock.core.token import ENTROPY_BYTES, make_token
+from interlock.core.traffic import ENVOY, WHOLE, DataPlane
+from interlock.core.workload import ServiceWorkload
 
 UNREFERRED = {"objects", "logs"}
 """Folders of git that keep what no branch leads to any more."""
@@ -90,6 +93,11 @@ class Stage:
 
         return lead_elsewhere
 
+    @property
+    def envoy(self) -> DataPlane:
+        """The proxy of all worlds."""
+        return self.engine.parts.catalog.action("traffic.route").ports.outside[ENVOY]
+
     def rows(self) -> list[tuple[Any, ...]]:
         """What stands in this world's own table of the guarded database, where it has one."""
         (found,) = self.shop.execute(f"select to_regclass('{self.word}') is not null")
@@ -124,6 +132,7 @@ class Stage:
             "rows": self.rows(),
             "hosts": sorted(path.name for path in (self.engine.parts.locations.state_folder / "hosts").glob("*")),
             "tools": tools,
+            "routing": self.envoy.current(self.word),
             "policies": self.engine.parts.book.current.digest,
         }
 
@@ -480,6 +489,41 @@ async def _apply_again(stage: Stage) -> World:
     return world
 
 
+def _service(stage: Stage) -> JsonObject:
+    """A service of this world alone is declared; what is returned routes it."""
+    source = stage.engine.parts.project
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{probe.getsockname()[1]}"
+    made = {"command": ["/bin/true"], "source": {"folder": "/srv/{version}"}, "traffic": {"listen": listen}}
+    workloads = {**source.current.workloads, stage.word: ServiceWorkload.model_validate(made)}
+    source.current = source.current.model_copy(update={"workloads": workloads})
+    return {"workload": stage.word, "shares": {"v1": WHOLE}, "addresses": {"v1": "127.0.0.1:9"}}
+
+
+async def _route(stage: Stage) -> World:
+    return World(_service(stage), None)
+
+
+async def _route_again(stage: Stage) -> World:
+    first = _service(stage)
+    await stage.succeed("traffic.route", first)
+    plane = stage.envoy
+
+    def route_by_other_hands() -> None:
+        now = plane.current(stage.word)
+        assert now is not None
+        plane.apply(now.model_copy(update={"salt": "another"}))
+
+    addresses: JsonObject = {"v1": "127.0.0.1:9", "v2": "127.0.0.1:10"}
+    return World({**first, "shares": {"v1": 9500, "v2": 500}, "addresses": addresses}, route_by_other_hands)
+
+
+async def _forget_route(stage: Stage) -> World:
+    world = await _route_again(stage)
+    return World({"workload": stage.word}, world.disturb)
+
+
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "command.exec": (_command, _unknown_command),
     "file.remove": (_remove,),
@@ -510,6 +554,8 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "target.hold": (_hold,),
     "token.create": (_create_token,),
     "token.revoke": (_revoke_token,),
+    "traffic.forget": (_forget_route,),
+    "traffic.route": (_route, _route_again),
 }
 
 
