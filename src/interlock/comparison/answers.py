@@ -10,7 +10,7 @@ from hashlib import sha256
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
-from interlock.comparison.equality import Literal, canonical_text, kind_of, read_number, shown
+from interlock.comparison.equality import Literal, canonical_text, is_exact, kind_of, read_number, shown
 from interlock.comparison.rules import ReadyRules, Way
 from interlock.core.comparison import Difference, Grade, Kind
 from interlock.lib.field_path import ANY, DEEP, FieldPattern, Part, Parts, Row, Token, generalised, render
@@ -139,6 +139,12 @@ def compare_answers(stable: Answer, candidate: Answer, rules: ReadyRules) -> Com
         except RecursionError:
             walk.found(("$body",), "changed", _digest(stable), _digest(candidate))
     return Comparison(tuple(walk.kept), walk.more)
+
+
+def unanswered(stable: Answer, why: str) -> Comparison:
+    """The one difference of a candidate that gave no answer; it blocks whatever the rules say of the status."""
+    way = Way(None, is_exact, None, outranked=False)
+    return Comparison((Found(("$status",), "status", stable.status, why, way, "block", "it gives no answer"),))
 
 
 def _compare_headers(walk: _Walk, name: str, stable: str | None, candidate: str | None) -> None:
@@ -361,6 +367,14 @@ def keys_in(answer: Answer, rules: ReadyRules) -> frozenset[int]:
     return frozenset(number for number, pattern in enumerate(rules.keys) if _has(answer, pattern))
 
 
+def _is_there(document: Any, tokens: tuple[Token, ...]) -> bool:
+    """Where a document is nested too deeply to look, the field counts as being there."""
+    try:
+        return _reaches(document, tokens, iter(range(FIELDS_MAX)))
+    except RecursionError:
+        return True
+
+
 def _has(answer: Answer, pattern: FieldPattern) -> bool:
     tokens = pattern.tokens
     if not tokens or tokens[0] is DEEP or tokens == ("$status",):
@@ -371,8 +385,7 @@ def _has(answer: Answer, pattern: FieldPattern) -> bool:
         return answer.document is MISSING and bool(answer.body)
     if answer.document is MISSING:
         return False
-    steps = iter(range(FIELDS_MAX))
-    return _reaches(answer.document, tokens[1:], steps)
+    return _is_there(answer.document, tokens[1:])
 
 
 def _reaches(value: Any, tokens: tuple[Token, ...], steps: Iterator[int]) -> bool:

@@ -79,8 +79,12 @@ def shown(value: Any) -> JsonValue:
         return value
     if isinstance(value, Decimal):
         return _shown_number(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_shown_number)
-    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}…"
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_shown_number)
+    except RecursionError:
+        text = "[nested too deeply to be shown]"
+    whole = text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}…"
+    return whole.encode(errors="replace").decode()  # half of a surrogate pair is no text that can be written down
 
 
 def _shown_number(value: Decimal) -> JsonValue:

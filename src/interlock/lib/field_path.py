@@ -48,7 +48,7 @@ _STEP = re.compile(
     re.VERBOSE,
 )
 _ROOT = re.compile(r"\$(?:status|body|header)?(?=[.\[]|$)")
-_SIMPLE = re.compile(r"[^.\[\]*\s\"\x00-\x1f\x7f]{1,100}")
+_SIMPLE = re.compile(r"[^.\[\]*\s\"\x00-\x1f\x7f\ud800-\udfff]{1,100}")
 _IDENTIFIER = re.compile(r"[0-9]+|[0-9a-fA-F]{16,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -191,9 +191,10 @@ def _is_element(part: Part) -> bool:
 
 
 def render(parts: Parts) -> str:
-    """The path as people write it."""
+    """The path as people write it; a very long one is cut."""
     first, *rest = parts
-    return str(first) + "".join(_rendered(part) for part in rest)
+    text = str(first) + "".join(_rendered(part) for part in rest)
+    return text if len(text) <= 2 * PATH_CHARACTERS_MAX else f"{text[: 2 * PATH_CHARACTERS_MAX]}…"
 
 
 def _rendered(part: Part) -> str:
