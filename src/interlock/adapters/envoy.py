@@ -81,10 +81,15 @@ class EnvoyProxy:
                 return
             self._run(routings)
             self._put_where_needed(self._clusters, document(self._needed_clusters(routings).values()))
-            for routing in routings.values():
-                self._put_where_needed(self._routes(routing.workload), _routes_document(routing))
+            if self._listening() < len(routings):
+                # Nobody reads the routes of a listener that is not there.
+                for routing in routings.values():
+                    self._folder.replace(self._folder.routes(routing.workload), _routes_document(routing))
+                self._put(self._listeners, self._listeners_document(routings))
             self._put_where_needed(self._listeners, self._listeners_document(routings))
             self._await_listeners(len(routings))
+            for routing in routings.values():
+                self._put_where_needed(self._routes(routing.workload), _routes_document(routing))
             if self._folder.rotate(LOG_BYTES_MAX):
                 self._admin.order("/reopen_logs")
 
@@ -291,9 +296,11 @@ class EnvoyProxy:
 
     def _await_listeners(self, count: int) -> None:
         """A proxy that could not bind a port says that it is ready all the same."""
-        pattern = r"listener_manager\.total_listeners_active"
-        if not self._until(lambda: sum(self._admin.counts(pattern).values()) >= count, ACK_SECONDS):
+        if not self._until(lambda: self._listening() >= count, ACK_SECONDS):
             raise _refusal(self._said_since(0))
+
+    def _listening(self) -> int:
+        return sum(self._admin.counts(r"listener_manager\.total_listeners_active").values())
 
     # Waiting, and what it says
 
