@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 from typing import Any
 
 from interlock.adapters.sql_connections import Connection
@@ -45,9 +46,7 @@ with recursive asked as (
 )"""
 # `offset 0` keeps a few rows from being joined with the whole catalogue, whose size is then of no matter: what is known
 # of one relation is looked up by its index.
-_NAMES = (
-    _REACH
-    + """
+_RELATIONS = """
 select 'relation', n.nspname, c.relname, c.relkind::text, r.through, c.oid::int8 from reach r
     cross join lateral (select oid, relname, relkind, relnamespace from pg_catalog.pg_class
         where oid = r.oid offset 0) c
@@ -58,17 +57,7 @@ union all
 select kind, n.nspname, p.proname, p.provolatile::text, (
     select e.extname from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid
     where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'), null
-    from (
-        select 'function' as kind, p.oid from pg_catalog.pg_proc p
-            join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-            join unnest($3::text[], $4::text[]) as f(schema, name) on f.name = p.proname
-                and (n.nspname = f.schema or f.schema is null and n.nspname = any($5::text[]))
-        union
-        select 'attribute', p.oid from pg_catalog.pg_proc p
-            join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-            join pg_catalog.pg_type t on t.oid = p.proargtypes[0]
-            where p.proname = any($6::text[]) and n.nspname = any($5::text[]) and t.typtype in ('c', 'p')
-        union
+    from ({called}
         select 'cast', k.castfunc from pg_catalog.pg_cast k where k.castfunc >= 16384 and k.castsource in (
             select a.atttypid from pg_catalog.pg_attribute a join reach r on r.oid = a.attrelid where a.attnum > 0)
         union
@@ -82,26 +71,42 @@ select kind, n.nspname, p.proname, p.provolatile::text, (
     cross join lateral (select oid, proname, provolatile, pronamespace from pg_catalog.pg_proc
         where oid = f.oid offset 0) p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace where n.nspname <> 'pg_catalog'
+"""
+_FUNCTIONS = """
+        select 'function' as kind, p.oid from pg_catalog.pg_proc p
+            join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+            join unnest({function_schemas}::text[], {functions}::text[]) as f(schema, name) on f.name = p.proname
+                and (n.nspname = f.schema or f.schema is null and n.nspname = any({path}::text[]))
+        union"""
+_ATTRIBUTES = """
+        select 'attribute', p.oid from pg_catalog.pg_proc p
+            join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+            join pg_catalog.pg_type t on t.oid = p.proargtypes[0]
+            where p.proname = any({attributes}::text[]) and n.nspname = any({path}::text[]) and t.typtype in ('c', 'p')
+        union"""
+_OPERATORS = """
 union all
 select 'operator', n.nspname, o.oprname, '', (
     select e.extname from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid
     where d.classid = 'pg_catalog.pg_operator'::regclass and d.objid = o.oid and d.deptype = 'e'), null
     from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
-    where o.oprname = any($7::text[]) and n.nspname = any($5::text[])
+    where o.oprname = any({operators}::text[]) and n.nspname = any({path}::text[])
+"""
+_TYPES = """
 union all
 select 'type', n.nspname, t.typname, t.typtype::text, (
     select e.extname from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid
     where d.classid = 'pg_catalog.pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'), null
-    from unnest($8::text[], $9::text[]) as a(schema, name)
+    from unnest({type_schemas}::text[], {types}::text[]) as a(schema, name)
     join pg_catalog.pg_type t on t.oid = pg_catalog.to_regtype(
         coalesce(pg_catalog.quote_ident(schema) || '.', '') || pg_catalog.quote_ident(name))::oid
     join pg_catalog.pg_namespace n on n.oid = t.typnamespace where n.nspname <> 'pg_catalog'
 union all
-select 'unknown type', schema, name, null, null, null from unnest($8::text[], $9::text[]) as a(schema, name)
+select 'unknown type', schema, name, null, null, null
+    from unnest({type_schemas}::text[], {types}::text[]) as a(schema, name)
     where pg_catalog.to_regtype(
         coalesce(pg_catalog.quote_ident(schema) || '.', '') || pg_catalog.quote_ident(name)) is null
 """
-)
 _OWN_FUNCTIONS = """
 select proname, bool_or(provolatile = 'v' or prokind = 'p'), bool_or(exists (
     select from pg_catalog.pg_type t where t.oid = any(array_append(p.proargtypes::oid[], p.prorettype))
@@ -186,20 +191,12 @@ class Catalogue:
 
         Raises: Invalid when it reaches more than a plan can show.
         """
-        relations, functions, types = _split(shape.relations), _split(shape.functions), _split(shape.types)
-        values = (
-            *relations,
-            *functions,
-            list(declaration.schemas),
-            list(shape.attributes),
-            [name[-1] for name in shape.operators if len(name) == 1],
-            *types,
-        )
+        query, values = _question(shape, declaration.schemas)
         own = self._own_functions(connection)
         with connection.pipeline():
             if begin is not None:
                 connection.execute(begin.encode())
-            asked = connection.execute(_NAMES, values, prepare=True)  # it takes longer to plan than to run
+            asked = connection.execute(query, values, prepare=True)  # it takes longer to plan than to run
         rows = asked.fetchall()
         known = {name[-1] for name in shape.functions if len(name) == 1 or name[0] == "pg_catalog"}
         found = {
@@ -276,6 +273,35 @@ class Catalogue:
             with self._lock:
                 self._functions[version] = known
         return known
+
+
+class _Numbered(dict[str, str]):
+    """Gives each parameter that a statement names the next number."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = f"${len(self) + 1}"
+        return self[name]
+
+
+def _question(shape: StatementShape, schemas: tuple[str, ...]) -> tuple[bytes, list[list[Any]]]:
+    """What is to be asked of a statement's names, and the values: of kinds of names that it has none of, nothing."""
+    given: dict[str, list[Any]] = {"path": list(schemas), "attributes": list(shape.attributes)}
+    given["relation_schemas"], given["relations"] = _split(shape.relations)
+    given["function_schemas"], given["functions"] = _split(shape.functions)
+    given["type_schemas"], given["types"] = _split(shape.types)
+    given["operators"] = [name[-1] for name in shape.operators if len(name) == 1]
+    text, names = _written(tuple(name for name in ("functions", "attributes", "operators", "types") if given[name]))
+    return text, [given[name] for name in names]
+
+
+@lru_cache(maxsize=16)
+def _written(kinds: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
+    """The statement, and what its parameters are called, in order."""
+    numbered = _Numbered(relation_schemas="$1", relations="$2")
+    called = (_FUNCTIONS if "functions" in kinds else "") + (_ATTRIBUTES if "attributes" in kinds else "")
+    more = (_OPERATORS if "operators" in kinds else "") + (_TYPES if "types" in kinds else "")
+    whole = _REACH + _RELATIONS.replace("{called}", called) + more
+    return whole.format_map(numbered).encode(), tuple(numbered)
 
 
 def _dotted(rows: list[tuple[Any, ...]], kind: str) -> tuple[str, ...]:
