@@ -20,6 +20,8 @@ FORMAT = 1
 """Counted up when the same routing is told otherwise, so that an upgrade is put in force."""
 ROUGH = 100
 """Parts of the line of hashes, in basis points: so shares of whole percents need no reload."""
+TENTH = 1000
+"""Parts of which one file gives all that lie within."""
 CLOSING_STATUS = 590
 """Of no answer: it leads inside nginx to where connections are closed after the answer."""
 SHUTDOWN_SECONDS = 3600
@@ -78,16 +80,29 @@ class Structure:
         known = all((arm.name, arm.address) in places for arm in other.arms if arm.share)
         if not known or (own.salt, own.sticky, own.listen) != (other.salt, other.sticky, other.listen):
             return None
-        parts, found, begin = self.parts, [], 0
+        found, begin = [], 0
         for arm in reversed(other.arms):
             end = begin + arm.share
-            if end not in parts and end != WHOLE:
+            if end not in self.parts and end != WHOLE:
                 return None
             index = places.get((arm.name, arm.address), 0)
-            if index:
-                found += [share_file(index, part) for part in parts if begin <= part < end]
+            if index and arm.share:
+                found += self._files_of(index, begin, end)
             begin = end
         return tuple(found)
+
+    def _files_of(self, index: int, begin: int, end: int) -> list[str]:
+        """As few as may be, because making a file takes longer than looking for one."""
+        if (begin, end) == (0, WHOLE):
+            return [f"{index}-all"]
+        found = []
+        for tenth in range(0, WHOLE, TENTH):
+            if begin <= tenth and tenth + TENTH <= end:
+                found.append(f"{index}-{tenth // TENTH}xxx")
+                continue
+            inside = (part for part in self.parts if tenth <= part < tenth + TENTH)
+            found += [f"{index}-{part:04d}" for part in inside if begin <= part < end]
+        return found
 
 
 def structure_of(routing: Routing, before: Structure | None = None) -> Structure:
@@ -100,11 +115,6 @@ def structure_of(routing: Routing, before: Structure | None = None) -> Structure
     if before is None or before.digest == wanted.digest:
         return wanted
     return structure_of(routing)  # another one is needed anyway: without what only the one before needed
-
-
-def share_file(index: int, part: int) -> str:
-    """The name of the file by which the arm with this index has a part of the line."""
-    return f"{index}-{part:04d}"
 
 
 def structures_in(text: str) -> dict[str, str]:
@@ -244,7 +254,8 @@ def _line(structure: Structure, own: str) -> str:
     parts = structure.parts
     shown = [f"{(after - part) / 100:g}% {part:04d};" for part, after in pairwise(parts)] + [f"* {parts[-1]:04d};"]
     rows = "".join(f"  {' '.join(shown[start : start + 10])}\n" for start in range(0, len(shown), 10))
-    return f'split_clients "{structure.routing.salt}:${own}_unit" ${own}_part {{\n{rows}}}\n'
+    split = f'split_clients "{structure.routing.salt}:${own}_unit" ${own}_part {{\n{rows}}}\n'
+    return split + _map(f"${own}_part", f"${own}_tenth", {f'"~^(?<{own}_digit>.)"': f'"${{{own}_digit}}xxx"'})
 
 
 def _chosen(routing: Routing, own: str) -> str:
@@ -320,8 +331,9 @@ def server_part(structure: Structure, place: Place, generation: str) -> str:
     shares = f"{place.inside}/shares/{routing.workload}-{structure.digest}"
     cookie = f"add_header Set-Cookie ${own}_new always;\n" if routing.sticky.cookie is not None else ""
     picks = "".join(
-        f'  if (-f "{shares}/{index}-${own}_part") {{ set ${own}_picked {index}; }}\n'
+        f'  if (-f "{shares}/{index}-{part}") {{ set ${own}_picked {index}; }}\n'
         for index, _ in enumerate(routing.arms[1:], 1)
+        for part in ("all", f"${own}_tenth", f"${own}_part")
     )
     chosen = f"  set ${own}_picked 0;\n{picks}" if picks else ""
     proxy = _indented(_proxy(routing, own), "  ")

@@ -31,7 +31,9 @@ _HERE = "/proc/self/cwd"
 _EMERGENCY = re.compile(r"\[emerg\](?: \d+#\d+:)? (?P<words>.*)")
 _STILL_TRYING = re.compile(r"bind\(\) to ")
 _CONFIGURATION_FILE = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
-_PID_LINE = re.compile(r"^\s*pid\s+([^;\s]+)\s*;", re.MULTILINE)
+_COMMENT = re.compile(r"#.*$", re.MULTILINE)
+_PID_LINE = re.compile(r"(?:^|[\s;}])pid\s+([^;\s]+)\s*;")
+_UNKNOWN_OF_OURS = re.compile(r'unknown "interlock_\w+" variable')
 _BUILT_PID = re.compile(r"--pid-path=(\S+)")
 _BUILT_PREFIX = re.compile(r"--prefix=(\S+)")
 
@@ -267,8 +269,10 @@ class IncludedNginx:
             for name in files:
                 if not any(path.endswith(f"/{self.folder.name}/current/{name}") for path in read):
                     raise self._not_included(name)
-        except InterlockError:
+        except InterlockError as error:
             restore()
+            if _UNKNOWN_OF_OURS.search(error.message):  # half of it is not read
+                raise self._not_included(next(name for name in files if name != "http.conf")) from error
             raise
         self._clean({made.name, before})
         return restore
@@ -337,7 +341,7 @@ class IncludedNginx:
         )
         if answer.exit_code != 0:
             raise refusal(answer)
-        if found := _PID_LINE.search(answer.stdout):
+        if found := _PID_LINE.search(_COMMENT.sub("", answer.stdout)):
             self._pid_file = Path(found[1])
         if found is None or not Path(found[1]).is_absolute():
             self._pid_file = self._built_pid_file(found[1] if found else None)

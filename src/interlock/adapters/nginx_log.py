@@ -69,6 +69,8 @@ def samples_of(line: str) -> list[Sample]:
     for index, (address, code, header, time) in enumerate(zip(addresses, statuses, headers, times, strict=True)):
         is_last = index == len(addresses) - 1
         fell_back = falls_back and index > 0 and _is_of_stable(address, stable_address)
+        if not is_last and not (falls_back and _is_of_stable(addresses[index + 1], stable_address)):
+            continue  # the same version was asked again: a connection that had been idle was closed under way
         answered = 0 if _NONE in {header, code} else int(code)
         if is_last and not left and _was_cut_short(method, answered, length, declared):
             answered = 0
