@@ -43,6 +43,7 @@ from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
 from interlock.core.outside import Outside
 from interlock.core.policy_set import POLICY_SETS
 from interlock.core.ports import ProgramContext
+from interlock.core.release import RELEASES
 from interlock.core.remote_host import REMOTE_HOSTS
 from interlock.core.schedule import SCHEDULES
 from interlock.core.service_runtime import COMMANDS
@@ -56,6 +57,8 @@ from interlock.engine.policy.target_classes import CLASSES
 from interlock.engine.policy_store import PolicyStore
 from interlock.engine.project_file import overlay_file
 from interlock.lib.clock import Clock
+from interlock.releases.records import StoredReleases
+from interlock.releases.store import ReleaseStore
 from interlock.rules.desk import PolicyDesk
 from interlock.schedules.records import StoredSchedules
 from interlock.schedules.store import ScheduleStore
@@ -83,6 +86,7 @@ def outside_systems(base: Base) -> Outside:
             HEALTH_PROBE: HttpProbe(base.clock),
             SOURCE_LAYOUTS: OwnLayouts(base.locations.state_folder / "workloads", git, base.clock),
             COMMANDS: CommandServices(keeper),
+            RELEASES: StoredReleases(ReleaseStore(base.database)),
             POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
             WEB: OutsideWeb(SecretFiles(base.locations.state_folder / "credentials")),
             REMOTE_HOSTS: SshHosts(base.locations.state_folder / "hosts"),

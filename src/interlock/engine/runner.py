@@ -40,8 +40,8 @@ MARGIN_SECONDS = 1.0
 """How much earlier than the table this process believes its lease to end."""
 
 
-URGENT = frozenset(GROUPS["control"])
-"""What steers Interlock never waits behind what it is there to stop."""
+URGENT = frozenset({*GROUPS["control"], "release.abort", "release.rollback", "traffic.route"})
+"""What steers Interlock never waits behind what it is there to stop; nor does what gives users a good version again."""
 URGENT_SLOTS = 2
 SLOTS_OF_PEOPLE = 2
 """Which all agents together leave free, however many there are: somebody has to be able to look after them."""

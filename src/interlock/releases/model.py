@@ -68,6 +68,7 @@ class Release:
     """When it came to this state and step."""
     closed_at: datetime | None = None
     warm_until: datetime | None = None
+    """Of one that is over: from then on the version that users do not have is stopped. None when that was done."""
 
     @property
     def settings(self) -> ReleaseSettings:
@@ -97,6 +98,11 @@ class Release:
         return self.settings.irreversible or self.stable is None
 
     @property
+    def revocable(self) -> bool:
+        """Whether users can have the version before at once: it is on its way, or that version is kept running."""
+        return not self.over or (self.state == "released" and self.warm_until is not None)
+
+    @property
     def record(self) -> ReleaseRecord:
         """As others may know it."""
         return ReleaseRecord(
@@ -113,14 +119,13 @@ class Wanted:
     """What a release wants of the world at this place.
 
     `start`: the candidate runs and is healthy. `shares`: version -> basis points, None where the routing is left as it
-    is. `mirror`: which share of safe requests is copied to the comparator. `stop`: the version that is not needed any
-    more. `back`: it is a return to what was before, and permitted as such.
+    is. `mirror`: which share of safe requests is copied to the comparator. `back`: it is a return to what was before,
+    and permitted as such.
     """
 
     start: bool = False
     shares: tuple[tuple[str, int], ...] | None = None
     mirror: int | None = None
-    stop: str | None = None
     back: bool = False
 
 
@@ -183,7 +188,6 @@ def applied(release: Release, following: Next, now: datetime) -> Release:
     stops = state in STOPPED
     same_place = step == release.step and (stops or release.state in STOPPED)
     over = state in RELEASE_OVER
-    warm = timedelta(hours=release.settings.keep_warm_hours)
     return replace(
         release,
         state=state,
@@ -200,8 +204,15 @@ def applied(release: Release, following: Next, now: datetime) -> Release:
         reason=following.reason or (None if state in MOVING else release.reason),
         evidence=following.evidence or ({} if state in MOVING else release.evidence),
         closed_at=now if over else None,
-        warm_until=now + warm if state == "released" and release.stable is not None else None,
+        warm_until=_warm_until(release, state, now),
     )
+
+
+def _warm_until(release: Release, state: ReleaseState, now: datetime) -> datetime | None:
+    if state == "released":
+        kept = timedelta(hours=release.settings.keep_warm_hours)
+        return now + kept if release.stable is not None else None
+    return now if state in RELEASE_OVER else None
 
 
 def fresh(release: Release, notes: tuple[Note, ...]) -> tuple[Note, ...]:
@@ -224,7 +235,7 @@ def wanted(release: Release) -> Wanted:
         return Wanted(shares=(*before, (release.candidate, WHOLE)))
     if release.state == "going_back":
         back = ((release.stable, WHOLE),) if release.stable is not None and release.step >= 0 else None
-        return Wanted(shares=back, stop=release.candidate, back=True)
+        return Wanted(shares=back, back=True)
     return Wanted()
 
 
@@ -250,3 +261,12 @@ def percent_of(release: Release) -> float:
     """Which part of the users have the candidate, by what the release wants."""
     share = dict(wanted(release).shares or ()).get(release.candidate, 0)
     return share / 100
+
+
+def waiting_words(release: Release) -> str:
+    """Where a release is that is at no step, for people."""
+    return {
+        "preparing": f"{release.candidate} is built, started and probed",
+        "watching": f"all users have {release.candidate}; the judge still looks",
+        "going_back": f"users get {release.stable or 'nothing'} again",
+    }.get(release.state, "")

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from interlock.core.errors import Denied
 from interlock.core.release import ReleaseRecord
+from interlock.core.traffic import WHOLE
 from interlock.releases.model import Release, wanted
 from interlock.releases.store import ReleaseStore
 
@@ -69,7 +70,7 @@ def uncovered(
     """Why a release covers no such step; None when it does. Pure."""
     if release.name != workload:
         return f"it is of {release.name}"
-    if release.over and not (release.state == "released" and release.warm_until is not None):
+    if release.over and release.warm_until is None:
         return f"it is over ({release.state})"
     foreign = sorted(set(versions) - {release.stable, release.candidate})
     if foreign:
@@ -79,5 +80,5 @@ def uncovered(
     given = {name: share for name, share in shares.items() if share}
     allowed = {name: share for name, share in wanted(release).shares or () if share}
     if release.state == "released":
-        allowed = {release.candidate: sum(given.values())}
+        allowed = {release.candidate: WHOLE}
     return None if given == allowed else f"it stands at {release.state} and wants other shares"

@@ -93,9 +93,9 @@ class ReleaseStore:
         return [_release(row) for row in await self._rows(query, name, name, min(limit, SHOWN_MAX))]
 
     async def cooling(self, now: datetime) -> list[Release]:
-        """Released ones whose version before was kept running for long enough, or that a later release follows."""
+        """Those that are over and of which a version that users do not have may be stopped now."""
         query = f"""select {_COLUMNS} from releases r
-            where kind = 'service' and state = 'released' and warm_until is not null and (warm_until <= %s
+            where kind = 'service' and warm_until is not null and (warm_until <= %s
                 or exists (select 1 from releases n where n.name = r.name and n.number > r.number
                                and n.state = 'released'))
             order by number limit 20"""
@@ -107,10 +107,10 @@ class ReleaseStore:
         if active:
             return active[0]
         newest = await self.newest(name, 1)
-        return newest[0] if newest and newest[0].warm_until is not None else None
+        return newest[0] if newest and newest[0].revocable else None
 
     async def cooled(self, number: int) -> None:
-        """The version before is not kept any more."""
+        """Nothing of it is left to stop."""
         await self._execute("update releases set warm_until = null where number = %s", number)
 
     async def move(self, release: Release, following: Next, now: datetime, *, run: int | None = None) -> Release:
@@ -179,6 +179,17 @@ class ReleaseStore:
         async with self._database.transaction() as connection:
             await _tell(connection, release, (note,), now, run=run)
 
+    async def say_once(self, release: Release, note: Note, now: datetime) -> None:
+        """Add a line to the timeline, unless it was said where the release stands."""
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(
+                """update releases set told = told || %s
+                   where number = %s and epoch = %s and not told ? %s""",
+                (json.dumps([note.word]), release.number, release.epoch, note.word),
+            )
+            if cursor.rowcount:
+                await _tell(connection, release, (note,), now)
+
     async def was_ordered(self, number: int, run: int) -> bool:
         """Whether a Run gave its order to a release already."""
         return bool(await self._rows("select 1 from release_timeline where release = %s and run = %s", number, run))
@@ -224,6 +235,12 @@ class ReleaseStore:
         """What was seen, oldest first."""
         query = "select data from release_ticks where release = %s order by at_seconds limit %s"
         return [row["data"] for row in await self._rows(query, number, TICKS_MAX * 2)]
+
+    async def prune(self, before: datetime) -> None:
+        """Drop what was seen during releases that ended long ago; they and their timelines stay."""
+        await self._execute(
+            "delete from release_ticks where release in (select number from releases where closed_at < %s)", before
+        )
 
     async def _rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         async with self._database.connection() as connection:

@@ -45,7 +45,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "token.create",
         "token.revoke",
     ),
-    "rollback": ("interlock.undo",),
+    "rollback": ("interlock.undo", "release.abort", "release.rollback"),
 }
 """Group -> its actions, besides `run`, which holds all. `control`: they steer Interlock. `governance`: only a person
 may ask for them. `rollback`: they take back what was done. Policies may name all of these with any catalogue."""

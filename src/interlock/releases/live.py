@@ -1,0 +1,81 @@
+"""What is known of a release on its way besides its row: the judge's last words, red lines, silence; in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from interlock.core.judgement import Judgement
+from interlock.core.model import JsonObject
+from interlock.releases.model import Release
+
+
+@dataclass
+class Live:
+    """Written by who watches, read by who drives; both live in one loop.
+
+    `epoch` is the one that `requests` were counted in. `retry_at` (monotonic seconds): no effect is asked for anew
+    before. `moved`: look at the row now. `changed` counts what is new for those who follow it, and `told` is set then.
+    """
+
+    epoch: int = -1
+    judgement: Judgement | None = None
+    red_line: str | None = None
+    evidence: JsonObject = field(default_factory=dict)
+    quiet_seconds: float = 0.0
+    requests: int = 0
+    retry_at: float = 0.0
+    changed: int = 0
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self) -> None:
+        """Something is new for whoever follows it."""
+        self.changed += 1
+        self.told.set()
+        self.told = asyncio.Event()
+
+    def begin(self, release: Release) -> None:
+        """Count anew where the release has come to another place."""
+        if release.epoch != self.epoch:
+            self.epoch = release.epoch
+            self.requests = 0
+            self.retry_at = 0.0
+
+    @property
+    def words(self) -> str:
+        """What the judge says, in one line."""
+        return self.judgement.summary if self.judgement is not None else ""
+
+
+class LiveReleases:
+    """All that are on their way in this process."""
+
+    def __init__(self) -> None:
+        self._live: dict[int, Live] = {}
+        self._anything = asyncio.Event()
+
+    def of(self, number: int) -> Live:
+        """What is known of one."""
+        return self._live.setdefault(number, Live())
+
+    def find(self, number: int) -> Live | None:
+        """The same, without beginning to know one."""
+        return self._live.get(number)
+
+    def forget(self, number: int) -> None:
+        """It is over."""
+        self._live.pop(number, None)
+
+    def moved(self, number: int) -> None:
+        """Its row was changed: whoever sleeps looks now."""
+        self.of(number).moved.set()
+        self._anything.set()
+
+    async def any_moved(self, seconds: float) -> None:
+        """Wait until one was moved, or for so long."""
+        try:
+            await asyncio.wait_for(self._anything.wait(), seconds)
+        except TimeoutError:
+            return
+        self._anything.clear()
