@@ -18,6 +18,7 @@ from interlock.adapters.keeper import KEEPER_MODULES, OwnKeeper
 from interlock.adapters.kubernetes import KubernetesTargets
 from interlock.adapters.mcp_servers import OutsideMcpServers
 from interlock.adapters.names import NamedTargets
+from interlock.adapters.nginx import nginx_plane
 from interlock.adapters.postgres import SYSTEM_FOLDER, EmbeddedPostgres
 from interlock.adapters.processes import ProcessTargets
 from interlock.adapters.remote_hosts import SshHosts
@@ -48,7 +49,7 @@ from interlock.core.remote_host import REMOTE_HOSTS
 from interlock.core.schedule import SCHEDULES
 from interlock.core.service_runtime import COMMANDS
 from interlock.core.source_layout import SOURCE_LAYOUTS
-from interlock.core.traffic import ENVOY
+from interlock.core.traffic import ENVOY, NGINX
 from interlock.core.web import WEB
 from interlock.engine.catalog import Catalog
 from interlock.engine.guard.image import anonymous_file, compiled_program
@@ -82,6 +83,9 @@ def outside_systems(base: Base) -> Outside:
             SQL_PARSER: ProcessParser(),
             KEEPER: keeper,
             ENVOY: own_envoy(base.locations, keeper),
+            NGINX: nginx_plane(
+                base.locations.state_folder / "traffic" / "nginx", keeper, lambda: base.project().workloads
+            ),
             GIT: git,
             HEALTH_PROBE: HttpProbe(base.clock),
             SOURCE_LAYOUTS: OwnLayouts(base.locations.state_folder / "workloads", git, base.clock),
