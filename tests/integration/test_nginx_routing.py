@@ -307,7 +307,7 @@ def test_what_nginx_does_not_want_is_told_in_its_words_and_nothing_changes(site:
     arms = (site.routing(0).arms[0], Arm(name="v9", address="nowhere.invalid:80", share=0))
     with pytest.raises(Permanent, match="host not found in upstream") as caught:
         site.proxy.apply(site.routing(0).model_copy(update={"arms": arms}))
-    assert caught.value.code == "nginx.refused"
+    assert caught.value.code == "traffic.refused"
     assert site.proxy.current("web") == site.routing(WHOLE)
     assert site.ask().version == "v2.0"
     site.proxy.ensure()
@@ -405,7 +405,7 @@ def test_shares_that_were_deleted_leave_everybody_with_the_stable_version(site: 
     assert site.ask().version == "v1.0"
     with pytest.raises(Permanent) as caught:
         site.proxy.ensure()
-    assert caught.value.code == "nginx.record"
+    assert caught.value.code == "traffic.record"
     site.proxy.apply(site.routing(WHOLE))
     assert site.ask().version == "v2.0"
 
@@ -663,7 +663,7 @@ def test_an_operators_nginx_that_does_not_run_is_not_started(site: Site, operato
         with pytest.raises(Transient) as caught:
             attempt()
         assert isinstance(caught.value, InterlockError)
-        assert caught.value.code == "nginx.down"
+        assert caught.value.code == "traffic.proxy_silent"
     subprocess.run([str(PROGRAM), "-c", str(operator.folder / "nginx.conf")], check=True, timeout=20)
     until(lambda: operator.proxy._host.master() is not None)
     assert ask(operator.port).version == "v1.0"

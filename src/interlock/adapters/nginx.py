@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +13,14 @@ from pathlib import Path
 
 from interlock.adapters.keeper_tree import Seen
 from interlock.adapters.nginx_configuration import Structure, generation_of, structure_of, structures_in
-from interlock.adapters.nginx_hosts import IncludedNginx, NginxHost, write_whole
+from interlock.adapters.nginx_hosts import IncludedNginx, NginxHost, OwnNginx, write_whole
 from interlock.adapters.nginx_log import NginxLog
 from interlock.adapters.nginx_processes import connections_to
 from interlock.adapters.nginx_shares import Share, ShareFolder
 from interlock.core.errors import Conflict, InterlockError, Permanent, Transient
+from interlock.core.keeper import Keeper
 from interlock.core.traffic import Applied, Routing, TrafficLog
-from interlock.core.workload import Traffic
+from interlock.core.workload import ServiceWorkload, Workload
 from interlock.lib.canonical import digest_of
 
 TURN_SECONDS = 60.0
@@ -28,6 +30,8 @@ CLOSING_SECONDS = 0.5
 """Before a reload connections are closed after their next answer for so long: nginx would close them when they are
 idle, which loses a request that is just on its way."""
 LOOK_SECONDS = 0.005
+PLACES = "/usr/local/sbin:/usr/local/bin:/usr/local/nginx/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where our own nginx is looked for."""
 
 
 class OneNginx:
@@ -41,7 +45,9 @@ class OneNginx:
         self._closing_seconds = closing_seconds
 
     def ensure(self) -> None:
-        """As the Protocol says; what was broken off halfway is brought to its end."""
+        """As the Protocol says; what was broken off halfway is brought to its end. Without a routing nothing runs."""
+        if not self._host.installed():
+            return
         with self._turn():
             in_force = self._in_force()
             wanted = {name: structure_of(share.routing, _structure(share)) for name, share in in_force.items()}
@@ -120,7 +126,7 @@ class OneNginx:
                 found[name] = share
             elif name != besides:
                 msg = f"it is not known how requests to {name} are shared: {self._shares.path} lost it"
-                raise Permanent(msg, code="nginx.record", fix=f"put the routing of {name} in force anew")
+                raise Permanent(msg, code="traffic.record", fix=f"put the routing of {name} in force anew")
         return found
 
     def _write(self, structure: Structure, routing: Routing) -> None:
@@ -188,11 +194,13 @@ class OneNginx:
                 return
             if words := self._host.complaints(said):
                 msg = f"nginx does not take its new configuration: {words}"
-                raise Permanent(msg, code="nginx.refused", fix="mend what it names; what was in force before still is")
+                raise Permanent(
+                    msg, code="traffic.refused", fix="mend what it names; what was in force before still is"
+                )
             if time.monotonic() >= limit:
                 fix = "look into its error log; what was in force before still is"
                 msg = f"nginx (process {master.pid}) did not take its new configuration in {RELOAD_SECONDS:g} s"
-                raise Transient(msg, code="nginx.silent", fix=fix)
+                raise Transient(msg, code="traffic.unacknowledged", fix=fix)
             _pause(LOOK_SECONDS)
 
     def _start(self) -> None:
@@ -204,17 +212,19 @@ class OneNginx:
                 break
             if words := self._host.complaints(said):
                 msg = f"nginx does not start: {words}"
-                raise Permanent(msg, code="nginx.refused", fix="mend what it names")
+                raise Permanent(msg, code="traffic.refused", fix="mend what it names")
             if time.monotonic() >= limit:
                 msg = f"nginx did not start in {START_SECONDS:g} s"
-                raise Transient(msg, code="nginx.down", fix=f"see {self._logs}/error.log, and `interlock status`")
+                raise Transient(
+                    msg, code="traffic.proxy_silent", fix=f"see {self._logs}/error.log, and `interlock status`"
+                )
             _pause(LOOK_SECONDS)
         write_whole(self._served, _digest(self._host.installed()))
 
     def _require_workers(self) -> None:
         if self._host.master() is None and not self._is_served():
             msg = "nginx does not run: nobody would notice the change"
-            raise Transient(msg, code="nginx.down", effect_sent=False, fix="see `interlock status`")
+            raise Transient(msg, code="traffic.proxy_silent", effect_sent=False, fix="see `interlock status`")
 
     def _is_served(self) -> bool:
         return any(not worker.is_leaving for worker in self._host.workers())
@@ -240,7 +250,7 @@ class OneNginx:
             while not _is_locked(descriptor):
                 if time.monotonic() >= limit:
                     msg = "somebody else is changing how nginx shares requests"
-                    raise Transient(msg, code="nginx.busy", effect_sent=False, fix="ask again")
+                    raise Transient(msg, code="traffic.busy", effect_sent=False, fix="ask again")
                 _pause(LOOK_SECONDS)
             yield
         finally:
@@ -252,26 +262,25 @@ class Nginx:
 
     Args:
         own: Our own.
-        traffic: What the project says of a workload; None for one that it does not declare (any more).
-        workloads: The names of all that it declares.
+        workloads: What the project declares, by name.
     """
 
-    def __init__(
-        self, own: OneNginx, traffic: Callable[[str], Traffic | None], workloads: Callable[[], tuple[str, ...]]
-    ) -> None:
+    def __init__(self, own: OneNginx, workloads: Callable[[], Mapping[str, Workload]]) -> None:
         self._own = own
-        self._traffic = traffic
         self._workloads = workloads
+        self._others: dict[tuple[str, tuple[str, ...]], OneNginx] = {}
 
     def ensure(self) -> None:
-        """Ours, and what was told to others."""
-        self._own.ensure()
-        done: set[str] = set()
-        for name in self._workloads():
-            traffic = self._traffic(name)
-            if traffic is not None and traffic.include_folder is not None and traffic.include_folder not in done:
-                done.add(traffic.include_folder)
-                self._of(name).ensure()
+        """Ours, and then what operators' include; each is tried, and the first trouble is told."""
+        planes = {id(plane): plane for plane in (self._own, *map(self._of, self._workloads()))}
+        troubles: list[InterlockError] = []
+        for plane in planes.values():
+            try:
+                plane.ensure()
+            except InterlockError as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
 
     def apply(self, routing: Routing) -> Applied:
         """As the Protocol says."""
@@ -294,10 +303,18 @@ class Nginx:
         self._of(workload).forget(workload)
 
     def _of(self, workload: str) -> OneNginx:
-        traffic = self._traffic(workload)
-        if traffic is None or traffic.include_folder is None:
+        declared = self._workloads().get(workload)
+        if not isinstance(declared, ServiceWorkload) or declared.traffic.include_folder is None:
             return self._own
-        return OneNginx(IncludedNginx(Path(traffic.include_folder), traffic.nginx_command))
+        key = (declared.traffic.include_folder, declared.traffic.nginx_command)
+        if key not in self._others:
+            self._others[key] = OneNginx(IncludedNginx(Path(key[0]), key[1]))
+        return self._others[key]
+
+
+def nginx_plane(folder: Path, keeper: Keeper, workloads: Callable[[], Mapping[str, Workload]]) -> Nginx:
+    """Our own nginx below `folder`, and those of operators."""
+    return Nginx(OneNginx(OwnNginx(folder, keeper, lambda: shutil.which("nginx", path=PLACES))), workloads)
 
 
 def version_of(routing: Routing) -> str:

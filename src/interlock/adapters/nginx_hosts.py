@@ -216,7 +216,9 @@ class OwnNginx:
         program = self._program()
         if program is None:
             msg = "there is no nginx on this machine"
-            raise Permanent(msg, code="nginx.absent", fix="apt install nginx-light (or your system's nginx package)")
+            raise Permanent(
+                msg, code="traffic.no_nginx", fix="apt install nginx-light (or your system's nginx package)"
+            )
         return program
 
 
@@ -291,7 +293,7 @@ class IncludedNginx:
     def start(self) -> None:
         """Not ours to do. Raises Transient."""
         msg = f"the nginx that includes {self.folder} does not run"
-        raise Transient(msg, code="nginx.down", effect_sent=False, fix="systemctl start nginx")
+        raise Transient(msg, code="traffic.proxy_silent", effect_sent=False, fix="systemctl start nginx")
 
     def reload(self, master: Seen) -> None:
         """With his own command."""
@@ -371,7 +373,7 @@ def refusal(answer: ProgramOutput) -> Permanent:
     """It does not want it, in its own words."""
     said = [match["words"] for match in _EMERGENCY.finditer(answer.stderr)] or answer.stderr.splitlines()[-3:]
     msg = f"nginx refuses the configuration: {'; '.join(said)[:WORDS_CHARACTERS_MAX]}"
-    return Permanent(msg, code="nginx.refused", fix="mend what it names; what was in force before still is")
+    return Permanent(msg, code="traffic.refused", fix="mend what it names; what was in force before still is")
 
 
 def _is_long(log: Path) -> bool:

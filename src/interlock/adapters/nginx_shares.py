@@ -54,7 +54,7 @@ class ShareFolder:
             return None
         except (OSError, ValueError) as error:
             msg = f"{path} cannot be read: {error}"
-            raise Permanent(msg, code="nginx.record", fix="put the routing in force anew") from error
+            raise Permanent(msg, code="traffic.record", fix="put the routing in force anew") from error
 
     def write(self, workload: str, digest: str, share: Share, files: Iterable[str]) -> None:
         """Put these in force: for requests that come from now on, everything at once."""
