@@ -20,7 +20,7 @@ Query = Annotated[str, Field(min_length=1, max_length=4000)]
 """PromQL with {version} in it; its value is a counter: `sum(jobs_failed_total{version="{version}"})`."""
 Url = Annotated[str, Field(pattern=r"^https?://[^\s]{1,1000}$")]
 
-RESERVED_NAMES = ("errors", "refusals", "latency")
+RESERVED_NAMES = ("errors", "refusals", "latency", "alone")
 """What is measured at the proxy; a declared measure takes no such name."""
 
 
@@ -116,6 +116,9 @@ class JudgeSettings(Frozen):
     error_share_harmless: float = Field(default=0.001, gt=0, lt=0.5)
     """Or that fewer than this part of the users meet one at a look: without it a service without errors could never be
     certified."""
+    error_ratio_alone: float = Field(default=3.0, ge=1, le=100)
+    """Once all users have the candidate there is no version left to compare with: then more than so many times the
+    share that the stable version had at most sends it back."""
     refusals: Literal["block", "warn", "ignore"] = "warn"
     """What follows when more users of the candidate are refused (an answer from 400 to 499)."""
     latency_increase_max: float = Field(default=0.05, ge=0.005, le=10)

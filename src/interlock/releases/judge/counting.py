@@ -47,8 +47,8 @@ class ArmCounts(NamedTuple):
     """Seconds: one good answer of each."""
     weights: Floats
     """What each of these answers counts."""
-    came: bool
-    """Whether anybody came at all."""
+    came: float
+    """All who came."""
 
 
 class TickCounts(NamedTuple):
@@ -85,7 +85,7 @@ class Counter:
         for key, flags in met.items():
             sums = arms[flags & _CANDIDATE]
             weight = 1.0 if key >= 0 else self._anonymous_weight
-            sums.came = True
+            sums.came += weight
             if key not in self._erred:
                 sums.seen += weight
                 if flags & _ERROR:
@@ -185,10 +185,9 @@ class _Sums:
     """What adds up to `ArmCounts`."""
 
     def __init__(self) -> None:
-        self.seen = self.errors = self.asked = self.refusals = 0.0
+        self.seen = self.errors = self.asked = self.refusals = self.came = 0.0
         self.latencies: list[float] = []
         self.weights: list[float] = []
-        self.came = False
 
     def counts(self) -> ArmCounts:
         return ArmCounts(

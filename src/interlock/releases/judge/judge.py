@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from interlock.core.errors import Invalid
 from interlock.core.judgement import Judgement, JudgeSettings, MeasureJudgement, ThresholdMeasure, Verdict
 from interlock.core.model import JsonObject
 from interlock.core.traffic import Sample
 from interlock.lib.canonical import digest_of
+from interlock.releases.judge.alone import SILENCE_SECONDS, Alone
 from interlock.releases.judge.board import Board, Counts, Evidence
 from interlock.releases.judge.counting import Counter, TickCounts
 from interlock.releases.judge.latency import Edges, Exceedances, LatencyWatch
@@ -25,8 +27,8 @@ ELAPSED_SECONDS_MAX = 600.0
 """A longer time between two ticks is a clock that jumped or a machine that slept; it counts as so much."""
 RATE_HALF_LIFE_SECONDS = 60.0
 """Over which time the traffic is averaged that says how long GO still takes."""
-SILENCE_SECONDS = 15.0
-"""From when on a version without requests is spoken of."""
+CROWD_MIN = 0.5
+"""When fewer of the users who come are still counted, it is said."""
 
 
 class Judge:
@@ -38,13 +40,26 @@ class Judge:
         settings: What counts as worse.
         stable: The arm whose users are compared with.
         candidate: The arm that is judged.
-        state: Of an earlier judge of the same release, to go on where it was. Raises Invalid when it is of another.
+        state: Of an earlier judge of the same release, to go on where it was. When it is of other settings or versions
+            the judge begins anew and says so: a release must not stand still because somebody edited its settings.
     """
 
     def __init__(self, settings: JudgeSettings, stable: str, candidate: str, state: JsonObject | None = None) -> None:
         self._settings = settings
         self._stable = stable
         self._candidate = candidate
+        self._forgot = False
+        self._begin()
+        if state is not None:
+            try:
+                self._restore(state)
+            except Invalid:
+                self._begin()
+                self._forgot = True
+
+    def _begin(self) -> None:
+        """Know nothing yet."""
+        settings, stable, candidate = self._settings, self._stable, self._candidate
         self._counter = Counter(stable, candidate, requests_together_max=settings.requests_together_max)
         self._edges = Edges.logarithmic(settings.latency_increase_max)
         self._latency = LatencyWatch(self._edges, settings.latency_quantiles)
@@ -56,14 +71,17 @@ class Judge:
         }
         self._board = Board(rules(settings), false_alarm=settings.false_alarm, false_go=settings.false_go)
         self._interval = RatioInterval(settings.false_alarm)
+        self._alone = Alone(
+            ratio=settings.error_ratio_alone, harmless=settings.error_share_harmless, alpha=settings.false_alarm
+        )
+        self._crowd = np.zeros(2)
+        """Users who came in the last minutes, and those of them who were still counted."""
         self._last_at: float | None = None
         self._silent = {stable: 0.0, candidate: 0.0}
         self._rate_counts = np.zeros((2, len(self._board.rules)))
         self._rate_seconds = 0.0
         self._condemned: list[str] = []
         self._jumps = 0
-        if state is not None:
-            self._restore(state)
 
     def tick(
         self,
@@ -88,6 +106,13 @@ class Judge:
             candidate_bad=counts.candidate.errors,
             candidate_seen=counts.candidate.seen,
         )
+        self._alone.tick(
+            stable_bad=float(self._board.totals.stable_bad[0]),
+            stable_seen=float(self._board.totals.stable_seen[0]),
+            silent_seconds=self._silent[self._stable],
+            candidate_bad=counts.candidate.errors,
+            candidate_seen=counts.candidate.seen,
+        )
         self._remember_rates(counts, brought, elapsed)
         return self._judgement(at_seconds)
 
@@ -101,10 +126,13 @@ class Judge:
             "rate_seconds": self._rate_seconds,
             "condemned": [*self._condemned],
             "jumps": self._jumps,
+            "forgot": self._forgot,
             "counter": self._counter.state(),
             "latency": self._latency.state(),
             "board": self._board.state(),
             "interval": self._interval.state(),
+            "alone": self._alone.state(),
+            "crowd": [*self._crowd.tolist()],
             "declared": {each.name: each.source.state() for each in self._declared},
             "thresholds": {name: watch.state() for name, watch in self._thresholds.items()},
         }
@@ -126,10 +154,13 @@ class Judge:
         self._rate_seconds = number(state, "rate_seconds")
         self._condemned = texts(state, "condemned")
         self._jumps = whole(state, "jumps")
+        self._forgot = state.get("forgot") is True
         self._counter.restore(part(state, "counter"))
         self._latency.restore(part(state, "latency"))
         self._board.restore(part(state, "board"))
         self._interval.restore(part(state, "interval"))
+        self._alone.restore(part(state, "alone"))
+        self._crowd = from_json(state, "crowd", (2,))
         declared, thresholds = part(state, "declared"), part(state, "thresholds")
         for each in self._declared:
             each.source.restore(part(declared, each.name))
@@ -175,6 +206,8 @@ class Judge:
         kept = 0.5 ** (elapsed / RATE_HALF_LIFE_SECONDS)
         self._rate_counts = self._rate_counts * kept + np.stack([brought.stable_seen, brought.candidate_seen])
         self._rate_seconds = self._rate_seconds * kept + elapsed
+        arms = (counts.stable, counts.candidate)
+        self._crowd = self._crowd * kept + np.array([sum(each.came for each in arms), sum(each.seen for each in arms)])
         for arm, seen in ((self._stable, counts.stable), (self._candidate, counts.candidate)):
             self._silent[arm] = 0.0 if seen.came else min(self._silent[arm] + elapsed, 1e9)
 
@@ -199,7 +232,7 @@ class Judge:
         )
 
     def _judgement(self, at_seconds: float) -> Judgement:
-        measures = self._measures(self._board.evidence())
+        measures = [*self._measures(self._board.evidence()), *self._measure_alone()]
         breaches = tuple(f"{name}: {watch.breach}" for name, watch in self._thresholds.items() if watch.breach)
         missing = [each.seconds_to_go for each in measures if each.required_for_go]
         told = [seconds for seconds in missing if seconds is not None]
@@ -275,6 +308,40 @@ class Judge:
                 self._condemned.append(sentence)
         return found
 
+    def _measure_alone(self) -> list[MeasureJudgement]:
+        """The candidate's errors since the stable version is silent, if it is."""
+        alone, limit = self._alone, self._alone.limit
+        if limit is None:
+            return []
+        blocked = alone.log_evidence >= alone.log_needed
+        share = alone.bad / alone.seen
+        sentence = (
+            f"errors of {self._candidate} alone: {alone.bad:,.0f} of {alone.seen:,.0f} ({share:.2%}), where "
+            f"{self._stable}'s past allows {limit:.2%}"
+        )
+        if blocked and not self._condemned:
+            self._condemned.append(sentence)
+        return [
+            MeasureJudgement(
+                name="errors alone",
+                verdict="no_go" if blocked else "not_yet",
+                grade="block",
+                warning=False,
+                stable_bad=0.0,
+                stable_seen=0.0,
+                candidate_bad=alone.bad,
+                candidate_seen=alone.seen,
+                ratio=None,
+                evidence_against=math.exp(alone.log_evidence),
+                needed_against=math.exp(alone.log_needed),
+                evidence_for=1.0,
+                needed_for=1 / self._settings.false_go,
+                required_for_go=False,
+                seconds_to_go=None,
+                sentence=sentence,
+            )
+        ]
+
     def _threshold_seconds(self) -> dict[str, float | None]:
         """Of each measure that is a time."""
         told = self._latency.thresholds().tolist()
@@ -295,11 +362,16 @@ class Judge:
             found.append(f"{counter.anonymous:,} requests had no known user; each counts as 1/{together} of one")
         if counter.halvings:
             found.append(f"one user of {2**counter.halvings} is counted: more are not remembered")
+        came, counted = self._crowd.tolist()
+        if counted < CROWD_MIN * came:
+            found.append(f"only {counted / came:.0%} of the users who come met no error before and are still counted")
         found += [
             f"{arm} had no request for {duration(seconds)}"
             for arm, seconds in self._silent.items()
             if seconds >= SILENCE_SECONDS
         ]
+        if self._forgot:
+            found.append("began anew: what was seen before was of other settings or versions")
         if self._jumps:
             found.append(f"the clock jumped, or the judge did not run, {self._jumps} times")
         for name, watch in self._thresholds.items():
