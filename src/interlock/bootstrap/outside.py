@@ -47,6 +47,7 @@ from interlock.core.ports import ProgramContext
 from interlock.core.release import RELEASES
 from interlock.core.remote_host import REMOTE_HOSTS
 from interlock.core.schedule import SCHEDULES
+from interlock.core.service_instance import SERVICE_INSTANCES
 from interlock.core.service_runtime import COMMANDS
 from interlock.core.source_layout import SOURCE_LAYOUTS
 from interlock.core.traffic import ENVOY, NGINX
@@ -63,6 +64,8 @@ from interlock.releases.store import ReleaseStore
 from interlock.rules.desk import PolicyDesk
 from interlock.schedules.records import StoredSchedules
 from interlock.schedules.store import ScheduleStore
+from interlock.services.records import StoredInstances
+from interlock.services.store import InstanceStore
 from interlock.settings import Locations
 from interlock.tools.store import LiveAcceptedTools
 
@@ -90,6 +93,7 @@ def outside_systems(base: Base) -> Outside:
             HEALTH_PROBE: HttpProbe(base.clock),
             SOURCE_LAYOUTS: OwnLayouts(base.locations.state_folder / "workloads", git, base.clock),
             COMMANDS: CommandServices(keeper),
+            SERVICE_INSTANCES: StoredInstances(InstanceStore(base.database)),
             RELEASES: StoredReleases(ReleaseStore(base.database)),
             POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
             WEB: OutsideWeb(SecretFiles(base.locations.state_folder / "credentials")),

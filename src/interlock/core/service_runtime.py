@@ -20,6 +20,13 @@ InstancePhase = Literal["starting", "running", "waiting", "stopped", "given_up"]
 run. `given_up`: it ended too often, and nobody starts it again."""
 
 
+def runtime_of(declared: ServiceWorkload) -> RuntimeName:
+    """Which runtime a workload is declared for."""
+    if declared.compose is not None:
+        return "compose"
+    return "systemd" if declared.systemd is not None else "command"
+
+
 class VersionSpec(Frozen):
     """One version of one service, pinned: all that a runtime needs to run it, then as well as a week later.
 
@@ -30,6 +37,7 @@ class VersionSpec(Frozen):
         identity: What the version is, whatever its name points to later: `sha256:...` of its folder's content,
             `commit:...` of a git ref, or `image:...` of a container image.
         source: The absolute folder of its files; None for an image.
+        origin: The absolute folder, or repository, that its files come from; the same as `source` if it runs in place.
         port: Where it listens, on 127.0.0.1. It was free when it was picked.
     """
 
@@ -38,6 +46,7 @@ class VersionSpec(Frozen):
     declared: ServiceWorkload
     identity: str = Field(pattern=r"^(sha256|commit|image):[0-9a-z:]{7,100}$")
     source: str | None = None
+    origin: str | None = None
     port: int = Field(ge=1, le=65_535)
 
     @property
@@ -53,9 +62,7 @@ class VersionSpec(Frozen):
     @property
     def runtime(self) -> RuntimeName:
         """Which runtime it is for."""
-        if self.declared.compose is not None:
-            return "compose"
-        return "systemd" if self.declared.systemd is not None else "command"
+        return runtime_of(self.declared)
 
 
 class InstanceState(Frozen):

@@ -83,6 +83,7 @@ GRANTS: tuple[LiteralString, ...] = (
     "grant insert, update, delete on schedule_instant to {app}",
     "grant insert on policy_set, policy_in_force, policy_replay to {app}",
     "grant delete on policy_replay to {app}",
+    "grant insert, update, delete on service_instance to {app}",
     "grant insert, update on releases to {app}",
     "grant insert on release_timeline to {app}",
     "grant insert, delete on release_ticks to {app}",

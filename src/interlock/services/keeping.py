@@ -1,0 +1,99 @@
+"""Compares what should run with what does, starts dead keepers again, and lets go of what nobody needs any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+
+from interlock.core.errors import InterlockError, NotFound, Permanent
+from interlock.core.keeper import KEEPER
+from interlock.core.outside import Outside
+from interlock.core.project import Project
+from interlock.core.service_instance import STANDING, ServiceInstance
+from interlock.core.service_runtime import SERVICE_RUNTIMES, InstanceState
+from interlock.core.source_layout import SOURCE_LAYOUTS
+from interlock.lib.clock import Clock
+from interlock.services.store import InstanceStore
+
+log = structlog.get_logger()
+
+STOPPED_KEPT = 5
+"""So many versions of each workload that were stopped keep their files, so that they can be started again at once."""
+
+
+class ServiceKeeping:
+    """Work on timers. What it finds wrong needs a person: nothing is started here but keepers that died."""
+
+    def __init__(self, store: InstanceStore, outside: Outside, project: Callable[[], Project], clock: Clock) -> None:
+        self._store = store
+        self._outside = outside
+        self._project = project
+        self._clock = clock
+        self._troubles: tuple[InterlockError, ...] = ()
+
+    @property
+    def troubles(self) -> tuple[InterlockError, ...]:
+        """What of it needs somebody, as of the last look."""
+        return self._troubles
+
+    async def revive(self) -> None:
+        """Keepers die with the machine; what they kept was asked for once, and goes on. Raises as `Keeper.ensure`."""
+        for name in await asyncio.to_thread(self._outside[KEEPER].revive):
+            log.warning("keeper.revived", name=name, reason="its keeper had died")
+
+    async def compare(self) -> None:
+        """Who should run and does not."""
+        found = []
+        for instance in await self._store.all():
+            if instance.stage == "running":
+                trouble = await asyncio.to_thread(self._look, instance)
+                found += [trouble] if trouble is not None else []
+        self._troubles = tuple(found)
+
+    async def let_go(self) -> None:
+        """Files, logs and rows of versions that ended long ago, and files that no row names."""
+        before = self._clock.now() - timedelta(days=self._project().retention.bodies_days)
+        forgotten = await self._store.forget(before, STOPPED_KEPT)
+        keep, stopped = set(), dict[str, int]()
+        for instance in await self._store.all():  # newest first
+            source, workload = instance.spec.source, instance.spec.workload
+            if instance.stage not in STANDING:
+                stopped[workload] = stopped.get(workload, 0) + 1
+            if source is not None and (instance.stage in STANDING or stopped[workload] <= STOPPED_KEPT):
+                keep.add(source)
+        removed = await asyncio.to_thread(self._outside[SOURCE_LAYOUTS].discard, keep)
+        for name in forgotten:
+            await asyncio.to_thread(self._forget_logs, name)
+        if forgotten or removed:
+            log.info("services.let_go", versions=len(forgotten), folders=len(removed))
+
+    def _forget_logs(self, name: str) -> None:
+        try:
+            self._outside[KEEPER].forget(name)
+        except NotFound:
+            return  # another runtime's, or gone already
+
+    def _look(self, instance: ServiceInstance) -> InterlockError | None:
+        try:
+            state = self._outside[SERVICE_RUNTIMES[instance.spec.runtime]].state(instance.spec)
+        except InterlockError as error:
+            return error
+        return trouble_of(instance, state)
+
+
+def trouble_of(instance: ServiceInstance, state: InstanceState | None) -> InterlockError | None:
+    """What is wrong with a version that should run, as its runtime sees it; None where nothing is."""
+    spec = instance.spec
+    if state is not None and state.phase not in {"given_up", "stopped"}:
+        return None
+    if state is None:
+        msg, fix = f"{spec.name} should run, and its runtime does not know it", "start it again"
+    elif state.phase == "given_up":
+        msg, fix = f"{spec.name} ended too often and was given up ({state.last_exit})", f"see {state.log}"
+    else:
+        msg, fix = f"{spec.name} should run, and does not", f"see {state.log}"
+    ask = f"interlock do service.start --arg workload={spec.workload} --arg version={spec.version}"
+    return Permanent(msg, code="service.down", fix=f"{fix}; then: {ask}")
