@@ -115,14 +115,8 @@ def proposal_json(proposal: Proposal) -> JsonObject:
     }
 
 
-def run_json(
-    run: Run,
-    *,
-    missing: Decision | None = None,
-    approvals: list[dict[str, Any]] | None = None,
-    exit_code: int | None = None,
-) -> JsonObject:
-    """A Run as every interface shows it; `missing` is the decision with the verdicts given so far."""
+def run_json(run: Run, *, missing: Decision | None = None) -> JsonObject:
+    """What the row of a Run tells, as every interface shows it; `missing` is the decision with the verdicts so far."""
     plan = run.plan
     left = missing.requirements if missing is not None else ()
     trace = parse_traceparent(run.traceparent)
@@ -154,8 +148,6 @@ def run_json(
         "decision": decision_json(run.decision),
         "missing": [requirement.model_dump(mode="json") for requirement in left],
         "plan": plan_json(plan),
-        "approvals": [json_row(row) for row in approvals or ()],
-        "exit_code": exit_code,
     }
 
 

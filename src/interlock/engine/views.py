@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,9 +87,16 @@ class DeskView(View):
         missing = None
         if run.state is RunState.WAITING:
             missing = self.desk.door.left(run, await self.desk.store.approvals(run.number))
-        approvals, ending = await self.desk.views.approvals_and_ending(run.number)
-        shown = run_json(run, missing=missing, approvals=approvals, exit_code=_exit_code(ending))
-        return shown if may_see(self.desk.judge, reader, run, self.desk.clock) else blanked(shown)
+        asking = asyncio.create_task(self.desk.views.approvals_and_ending(run.number))
+        try:
+            # The table answers while policy is asked and the rest is written.
+            await asyncio.sleep(0)
+            shown = run_json(run, missing=missing)
+            shown = shown if may_see(self.desk.judge, reader, run, self.desk.clock) else blanked(shown)
+            approvals, ending = await asking
+        finally:
+            asking.cancel()
+        return {**shown, "approvals": [json_row(row) for row in approvals], "exit_code": _exit_code(ending)}
 
 
 class Status(DeskView):
