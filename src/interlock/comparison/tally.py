@@ -234,7 +234,9 @@ class Tally:
             now.noise |= was[1]
             if was == (True, False) and row.candidate_only < EXAMPLES_MAX:
                 worth.append(self._tell(here[place][0]))
-                row.example = row.example or worth[-1]
+                row.example = worth[-1] if row.example is None else row.example
+            elif was[0] and row.example is None:
+                row.example = self._tell(here[place][0])
         for now in differed.values():
             now.row.add(candidate=now.candidate, noise=now.noise)
         self._agree(candidate.found, noise.found, keys)

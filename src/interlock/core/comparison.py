@@ -193,6 +193,8 @@ class GoldenSample(Frozen):
     answer: GoldenAnswer | None = None
     input: GoldenFiles | None = None
     output: GoldenFiles | None = None
+    noise: tuple[FieldPath, ...] = Field(default=(), max_length=500)
+    """Fields that were seen to differ each time when it was accepted; they are not compared."""
     accepted_by: str = Field(min_length=1, max_length=200)
     accepted_at: datetime
     reason: str = Field(min_length=1, max_length=500)
