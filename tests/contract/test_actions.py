@@ -37,7 +37,7 @@ from interlock.engine.planner import validate
 ACTIONS = {cls.name: cls for cls in find_action_classes()}
 CASES = [(name, build) for name in ACTIONS for build in WORLDS.get(name, ())]
 NAME = re.compile(r"[a-z]+\.[a-z]+(_[a-z]+)*")
-WITHOUT_TRACE = {"sql.read", "target.hold"}
+WITHOUT_TRACE = {"service.restart", "sql.read", "target.hold"}
 WRONG: dict[str, tuple[Any, ...]] = {
     "string": (7, True, ["x"], {"x": 1}, None),
     "integer": ("7", 7.5, True, [7], None),
@@ -85,7 +85,9 @@ async def engine(postgres_endpoint: Any, guarded: Shop) -> AsyncIterator[Engine]
 @pytest_asyncio.fixture(loop_scope="module")
 async def stage(engine: Engine, guarded: Shop) -> AsyncIterator[Stage]:
     """What one world orders ends with it: nobody knows what an opaque program touches, so that any freeze stops it."""
-    yield Stage(engine, new_folder(engine.parts.locations.project_folder), guarded)
+    opened = Stage(engine, new_folder(engine.parts.locations.project_folder), guarded)
+    yield opened
+    await asyncio.to_thread(opened.stop_versions)
     await engine.execute("update change_freeze set lifted_at = now(), lifted_by = 'test' where lifted_at is null")
 
 

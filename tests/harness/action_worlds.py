@@ -17,11 +17,12 @@ from typing import Any
 
 import psycopg
 
-from harness import outside_mcp
+from harness import outside_mcp, shop_service
 from harness.engine import ALICE, Engine
 from harness.guarded_database import Shop
 from harness.web_server import WebServer
 from interlock.core.ask import Ask
+from interlock.core.keeper import KEEPER, Keeper
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
 from interlock.core.token import ENTROPY_BYTES, make_token
@@ -98,6 +99,21 @@ class Stage:
         """The proxy of all worlds."""
         return self.engine.parts.catalog.action("traffic.route").ports.outside[ENVOY]
 
+    @property
+    def keeper(self) -> Keeper:
+        """What keeps the versions of all worlds running."""
+        return self.engine.parts.catalog.action("service.start").ports.outside[KEEPER]
+
+    def kept(self) -> list[str]:
+        """The versions of this world that run."""
+        names = [state.process.name for state in self.keeper.states()]
+        return [name for name in names if name.startswith(f"{self.word}@")]
+
+    def stop_versions(self) -> None:
+        """Nothing of this world goes on."""
+        for name in self.kept():
+            self.keeper.stop(name)
+
     def rows(self) -> list[tuple[Any, ...]]:
         """What stands in this world's own table of the guarded database, where it has one."""
         (found,) = self.shop.execute(f"select to_regclass('{self.word}') is not null")
@@ -132,6 +148,7 @@ class Stage:
             "rows": self.rows(),
             "hosts": sorted(path.name for path in (self.engine.parts.locations.state_folder / "hosts").glob("*")),
             "tools": tools,
+            "versions": self.kept(),
             "routing": self.envoy.current(self.word),
             "policies": self.engine.parts.book.current.digest,
         }
@@ -524,6 +541,48 @@ async def _forget_route(stage: Stage) -> World:
     return World({"workload": stage.word}, world.disturb)
 
 
+def _shop(stage: Stage) -> Path:
+    """A service of this world alone is declared that can be started; its version v1 lies where it is returned."""
+    source = stage.engine.parts.project
+    folder = stage.folder / "v1"
+    folder.mkdir()
+    shutil.copyfile(shop_service.__file__, folder / "shop.py")
+    made = {
+        "command": [sys.executable, "-S", "{source}/shop.py", "--port", "{port}", "--version", "{version}"],
+        "source": {"folder": str(stage.folder / "{version}")},
+        "health": {"interval_seconds": 0.05, "deadline_seconds": 20},
+        "traffic": {"listen": "127.0.0.1:9"},
+    }
+    workloads = {**source.current.workloads, stage.word: ServiceWorkload.model_validate(made)}
+    source.current = source.current.model_copy(update={"workloads": workloads})
+    return folder
+
+
+async def _start_version(stage: Stage) -> World:
+    folder = _shop(stage)
+    return World({"workload": stage.word, "version": "v1"}, lambda: (folder / "more.py").write_text("more = 1\n"))
+
+
+async def _stop_version(stage: Stage) -> World:
+    args = (await _start_version(stage)).args
+    await stage.succeed("service.start", args)
+
+    def started_by_other_hands() -> None:
+        with psycopg.connect(stage.engine.parts.address.owner, autocommit=True) as connection:
+            connection.execute(
+                "update service_instance set spec = jsonb_set(spec, '{identity}', '\"sha256:0123456789\"')"
+                " where workload = %s",
+                (stage.word,),
+            )
+
+    return World(args, started_by_other_hands)
+
+
+async def _restart_version(stage: Stage) -> World:
+    world = await _stop_version(stage)
+    return World({"workload": stage.word}, world.disturb)
+
+
 WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "command.exec": (_command, _unknown_command),
     "file.remove": (_remove,),
@@ -546,6 +605,9 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "schedule.once": (_once,),
     "schedule.pause": (_pause_schedule, _pause_again),
     "schedule.resume": (_resume_schedule,),
+    "service.restart": (_restart_version,),
+    "service.start": (_start_version,),
+    "service.stop": (_stop_version,),
     "sql.migrate": (_migrate, _migrate_and_back),
     "sql.read": (_sql_read,),
     "sql.write": (_sql_update, _sql_insert, _sql_delete, _sql_write_without_key),
