@@ -41,6 +41,10 @@ class ColumnResult(Frozen):
     beyond: int = 0
     types_changed: int = 0
     """Cells of JSON that became another kind of value: a number a text, say."""
+    noise: int = 0
+    """In so many cells the stable version differs from itself, run twice on the same input."""
+    is_noise: bool = False
+    """The candidate differs no more often than that proves."""
     within_budget: bool = False
     agreement_bound: float | None = None
     """Of key fields: at least this share of rows agrees, at the declared confidence; 0 to 1."""
@@ -50,6 +54,11 @@ class ColumnResult(Frozen):
     def counts(self) -> bool:
         """Whether its grade counts."""
         return self.beyond > 0 and not self.within_budget and self.grade != "ignore"
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it stops a release."""
+        return self.counts and self.grade == "block" and not self.is_noise
 
 
 class ControlTotal(Frozen):
@@ -114,9 +123,11 @@ class TableComparison(Frozen):
     added_examples: tuple[tuple[str | None, ...], ...] = ()
     repeated_examples: tuple[tuple[str | None, ...], ...] = ()
     disagreeing: int = 0
-    """Paired rows that disagree in a key field."""
+    """Paired rows that differ in a column whose differences block."""
     agreement_bound: float | None = None
-    """At least this share of rows agrees in all key fields, at the declared confidence; 0 to 1."""
+    """At least this share of rows agrees in all that blocks, at the declared confidence; 0 to 1."""
+    key_fields_found: tuple[int, ...] = ()
+    """Which of the declared key fields, by number, are columns here."""
     blocks: tuple[str, ...] = ()
     warns: tuple[str, ...] = ()
     seconds: float = Field(ge=0)

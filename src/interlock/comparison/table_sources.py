@@ -308,3 +308,18 @@ def _object(path: Path, value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise unreadable(path, f"{where} is no object")
     return value
+
+
+def column_names(path: Path, kind: TableKind, folder: Path) -> tuple[str, ...]:
+    """Only the names of the columns; `folder` is one of our own. Raises: Invalid."""
+    if kind == "csv":
+        return csv_columns(path)[0]
+    if kind == "parquet":
+        place = folder / "names.parquet"
+        _link(path, place)
+        with duckdb.connect(config={"autoload_known_extensions": "false"}) as connection:
+            return _parquet(path, place, connection).names
+    names: dict[str, None] = {}
+    for row in (_lines if kind == "ndjson" else _elements)(path):
+        names.update(dict.fromkeys(row))
+    return tuple(names)

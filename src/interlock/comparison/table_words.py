@@ -27,8 +27,10 @@ def conclude(found: TableComparison, rules: ReadyRules) -> tuple[tuple[str, ...]
     _rows(found, rules, said)
     for column in found.columns:
         if column.counts:
-            share = f"{column.beyond} of {found.rows.paired} rows"
-            said.say(column.grade, f"{column.name} differs in {share} ({column.reason})")
+            sentence = f"{column.name} differs in {column.beyond} of {found.rows.paired} rows ({column.reason})"
+            if column.is_noise:
+                sentence += f"; the stable version differs from itself in {column.noise}"
+            said.say("block" if column.blocks else "warn", sentence)
     for total in found.totals:
         if not total.equal:
             said.say("block", _total(total.column, total.stable, total.candidate, total.trouble))

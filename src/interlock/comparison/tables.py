@@ -8,14 +8,14 @@ that differ have the same 64-bit hash once in 10^19 pairs.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import duckdb
 
-from interlock.comparison.evidence import Counts, agreement_lower_bound
+from interlock.comparison.evidence import Counts, agreement_lower_bound, log_paired_evidence, log_threshold
 from interlock.comparison.rules import ReadyRules, graver
 from interlock.comparison.table_differences import write_differences
 from interlock.comparison.table_join import CellCounts, SharedColumn, TableJoin
@@ -50,6 +50,9 @@ class TableLimits:
 
 
 LIMITS = TableLimits()
+NO_NOISE: Mapping[str, int] = {}
+NOISE_FALSE_ALARM = 0.01
+"""Probability of blaming the candidate for a column that is as noisy in the stable version."""
 
 
 def compare_tables(
@@ -62,6 +65,7 @@ def compare_tables(
     today: date,
     limits: TableLimits = LIMITS,
     differences: Path | None = None,
+    noise: Mapping[str, int] = NO_NOISE,
 ) -> TableComparison:
     """Hold the candidate's table against the stable version's.
 
@@ -74,6 +78,7 @@ def compare_tables(
         today: Rules may expire.
         limits: Bounds of memory, disk and threads.
         differences: Where the first differing rows are written as CSV.
+        noise: By column, in how many cells the stable version differed from itself on the same input.
 
     Raises:
         Invalid: One of them cannot be read as a table (`comparison.unreadable`), or the rules name a key that the
@@ -86,7 +91,7 @@ def compare_tables(
         try:
             one = open_table(stable, kind, folder, "stable", connection)
             other = open_table(candidate, kind, folder, "candidate", connection)
-            found = _Comparison(connection, kind, one, other, ready).run(differences)
+            found = _Comparison(connection, kind, one, other, ready, noise).run(differences)
         except duckdb.OutOfMemoryException as error:
             msg = f"the tables are too large for the memory and disk allowed: {str(error).splitlines()[0][:200]}"
             raise Transient(msg, code="comparison.too_large", fix="make room on the disk") from error
@@ -137,8 +142,10 @@ class _Comparison:
         stable: TableSource,
         candidate: TableSource,
         rules: ReadyRules,
+        noise: Mapping[str, int],
     ) -> None:
         self._connection = connection
+        self._noise = noise
         self._kind = kind
         self._stable = stable
         self._candidate = candidate
@@ -165,7 +172,7 @@ class _Comparison:
         if rows.changed:
             join.fetch_differing()
             beyond, disagreeing = join.changed_beyond(
-                [at for at, column in enumerate(self._compared) if column.way.key is not None]
+                [at for at, column in enumerate(self._compared) if column.way.grade("changed")[0] == "block"]
             )
             cells = join.count_cells()
             rows = rows.model_copy(update={"changed": beyond, "excused": rows.changed - beyond})
@@ -183,7 +190,8 @@ class _Comparison:
             added_examples=tuple(join.some_added()) if rows.added else (),
             repeated_examples=tuple(join.some_repeated()) if rows.repeated_stable + rows.repeated_candidate else (),
             disagreeing=disagreeing,
-            agreement_bound=self._bound(rows.paired, disagreeing) if self._rules.keys else None,
+            agreement_bound=self._bound(rows.paired, disagreeing) if self._keys else None,
+            key_fields_found=tuple(sorted({each.way.key for each in self._shared if each.way.key is not None})),
             seconds=0.0,
         )
         blocks, warns = conclude(found, self._rules)
@@ -232,6 +240,8 @@ class _Comparison:
                     different=counts.different,
                     beyond=counts.beyond,
                     types_changed=counts.types_changed,
+                    noise=self._noise.get(column.name, 0),
+                    is_noise=_is_noise(counts.beyond, self._noise.get(column.name, 0)),
                     within_budget=counts.beyond * 100 <= column.way.budget_percent * paired,
                     agreement_bound=self._bound(paired, counts.beyond) if column.way.key is not None else None,
                     examples=tuple(CellExample(key=row[:-2], stable=row[-2], candidate=row[-1]) for row in rows),
@@ -252,6 +262,16 @@ class _Comparison:
             found.get(name) or lacking.model_copy(update={"column": name})
             for name in self._rules.declared.control_totals
         )
+
+
+def _is_noise(differing: int, noise: int) -> bool:
+    """Whether the candidate may differ no more often than the stable version from itself.
+
+    Rows that differ in both runs are not told apart here and count on both sides, which only asks for more evidence.
+    """
+    if not noise:
+        return False
+    return log_paired_evidence(differing + noise, differing) < log_threshold(1, NOISE_FALSE_ALARM)
 
 
 def _grade(column: SharedColumn, counts: CellCounts) -> tuple[Grade, str]:
