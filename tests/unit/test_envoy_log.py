@@ -121,12 +121,11 @@ def test_rotation_loses_nothing(path: Path) -> None:
     assert statuses(log) == [], "the new file is not there yet"
     write(path.with_name("web.log.1"), line(204))
     write(path, line(205))
-    assert statuses(log) == [204]
-    assert statuses(log) == [205]
+    assert statuses(log) == [204, 205]
     for status in (206, 207):
         path.replace(path.with_name("web.log.1"))
         write(path, line(status))
-    assert statuses(log) + statuses(log) + statuses(log) == [206, 207], "also after two rotations"
+    assert statuses(log) == [206, 207], "also after two rotations"
     assert log.unreadable == 0
 
 

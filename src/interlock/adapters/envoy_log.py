@@ -37,9 +37,15 @@ class EnvoyLog:
 
     def read(self, bytes_max: int) -> list[Sample]:
         """As the Protocol says."""
-        data = self._next_bytes(bytes_max)
-        if not data:
-            return []
+        found: list[Sample] = []
+        left = bytes_max
+        # To the end, through files that were rotated away meanwhile: whoever is behind falls behind further otherwise.
+        while left > 0 and (data := self._next_bytes(left)):
+            left -= len(data)
+            found += self._read_lines(data)
+        return found
+
+    def _read_lines(self, data: bytes) -> list[Sample]:
         *lines, rest = (self._begun + data).split(b"\n")
         if self._overlong and lines:
             lines, self._overlong = lines[1:], False
@@ -72,23 +78,23 @@ class EnvoyLog:
 
     def _has_gone_on(self, descriptor: int) -> bool:
         """Whether the file was rotated away and is read to its end; then the next one is open."""
-        mine = os.fstat(descriptor)
-        newest = _identity(self.path)
+        found = os.fstat(descriptor)
+        mine, older_path = (found.st_dev, found.st_ino), self.path.with_name(f"{self.path.name}.1")
+        newest, older = _identity(self.path), _identity(older_path)
         read_to = os.lseek(descriptor, 0, os.SEEK_CUR)
-        if newest is None or newest == (mine.st_dev, mine.st_ino):
-            if mine.st_size < read_to:  # somebody cut it short
+        following = older_path if older not in {None, mine} else self.path
+        if mine == newest or (newest is None and following == self.path):
+            if found.st_size < read_to:  # somebody cut it short
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 self._begun = b""
             return False
-        # A file by this name exists again, so that nothing is written to this one any more; all of it counts.
+        # A file that was begun later is there, so that nothing is written to this one any more; all of it counts.
         if read_to < os.fstat(descriptor).st_size:
             return True
-        older = self.path.with_name(f"{self.path.name}.1")
-        skipped = _identity(older) not in {None, (mine.st_dev, mine.st_ino)}
         self._unreadable += bool(self._begun)
         self._begun = b""
         self.close()
-        self._descriptor = _open(older if skipped else self.path)
+        self._descriptor = _open(following)
         return True
 
     # Lines
