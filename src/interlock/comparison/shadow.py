@@ -102,7 +102,7 @@ class ShadowSummary(Frozen):
     @property
     def open(self) -> tuple[FieldCount, ...]:
         """Fields that would block, in which the candidate differed without it being clear whether that is noise."""
-        return tuple(row for row in self.tally.fields if row.grade == "block" and row.is_open)
+        return tuple(row for row in self.tally.fields if row.grade == "block" and row.is_open(self.pairs))
 
     @property
     def noise_fields(self) -> tuple[str, ...]:
@@ -176,9 +176,10 @@ def _missing(summary: ShadowSummary, rules: ComparisonRules, pairs_wanted: int, 
         return f"{summary.pairs:,} of {pairs_wanted:,} answers are compared{why}"
     if summary.open:
         row = summary.open[0]
+        unclear = "whether that is noise" if not row.budget_percent else f"whether it keeps to {row.budget_percent:g} %"
         return (
             f"{row.field} differs in {row.candidate_only:,} of {summary.pairs:,} answers of {summary.candidate_version}"
-            f" ({row.reason}); it is not clear yet whether that is noise"
+            f" ({row.reason}); it is not clear yet {unclear}"
         )
     for agreement in wanted_agreements(summary):
         bound = agreement.lower_bound_percent(rules.confidence_percent)
@@ -305,7 +306,9 @@ def differences_table(summary: ShadowSummary, count: int = SHOWN_FIELDS_MAX) -> 
     """The top differences as a table in plain text, one field a line; empty when there are none."""
     rows = [("grade", "field", "differs", "noise", "is", "example")]
     for row in top_fields(summary, count):
-        state = "proven" if row.is_proven else "noise" if row.noise else "open" if row.is_open else "seen"
+        state = (
+            "proven" if row.is_proven else "noise" if row.noise else "open" if row.is_open(summary.pairs) else "seen"
+        )
         rows.append(
             (row.grade, row.field, f"{row.differing:,}/{summary.pairs:,}", f"{row.noise:,}", state, _example(row))
         )

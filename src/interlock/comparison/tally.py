@@ -43,8 +43,6 @@ class FieldCount(Frozen):
     budget_percent: float = 0.0
     rank: int = Field(ge=1)
     """It was the so-manyth of its grade to differ."""
-    pairs_before: int = 0
-    """Triples before it differed first, and that one: they are no evidence."""
     candidate_only: int = 0
     noise_only: int = 0
     both: int = 0
@@ -77,11 +75,13 @@ class FieldCount(Frozen):
         """The candidate differs here more often than the stable version from itself, and than the budget allows."""
         return self.log_evidence_max >= log_threshold(self.rank, FALSE_ALARM)
 
-    @property
-    def is_open(self) -> bool:
-        """The candidate alone differed, without a budget for it, and that is neither proven nor seen to be noise."""
-        explained = self.noise > 0 or self.unrepeated > 0 or self.budget_percent > 0
-        return self.candidate_only > 0 and not explained and not self.is_proven
+    def is_open(self, pairs: int) -> bool:
+        """The candidate alone differed, or more often than its budget, and that is neither proven nor seen as noise."""
+        if self.is_proven:
+            return False
+        if self.budget_percent:
+            return 100 * (self.candidate_only - self.noise_only) > self.budget_percent * pairs
+        return self.candidate_only > 0 and self.noise == 0 and self.unrepeated == 0
 
 
 class Agreement(Frozen):
@@ -158,9 +158,8 @@ class _Row:
         candidate, noise = self.seen.first_was
         alone = self.candidate_only - (candidate and not noise)
         other = self.noise_only - (noise and not candidate)
-        if self.seen.budget_percent:
-            counts = Counts(pairs - self.seen.pairs_before, alone, other)
-            evidence = log_budget_evidence(counts, self.seen.budget_percent / 100)
+        if self.seen.budget_percent:  # the triples before it differed first only speak for the candidate
+            evidence = log_budget_evidence(Counts(pairs, alone, other), self.seen.budget_percent / 100)
         else:
             evidence = log_paired_evidence(alone + other, alone)
             evidence += self.repeated * log_repeated_evidence(repeated=True)
@@ -257,7 +256,6 @@ class Tally:
             reason=first.reason,
             budget_percent=first.way.budget_percent,
             rank=sum(known == grade for _, known in self._rows) + 1,
-            pairs_before=self.pairs,
             first_was=was,
         )
         row = self._rows[name, grade] = _Row(seen, None)
@@ -265,8 +263,7 @@ class Tally:
 
     def _agree(self, candidate: Sequence[Found], noise: Sequence[Found], keys: Iterable[int]) -> None:
         here, there = _keys_of(candidate), _keys_of(noise)
-        blocked = any(found.grade == "block" for found in candidate), any(found.grade == "block" for found in noise)
-        self._agreements[0] = self._agreements[0].plus(candidate=blocked[0], noise=blocked[1])
+        self._agreements[0] = self._agreements[0].plus(candidate=_blocks(candidate), noise=_blocks(noise))
         for key in here | there | set(keys):
             counts = self._agreements[key + 1]
             self._agreements[key + 1] = counts.plus(candidate=key in here, noise=key in there)
@@ -316,6 +313,11 @@ def _by_field(found: Sequence[Found]) -> dict[tuple[str, Grade], list[Found]]:
         if each.grade != "ignore":
             places.setdefault((each.field, each.grade), []).append(each)
     return places
+
+
+def _blocks(found: Sequence[Found]) -> bool:
+    """Whether anything differs that blocks; what has a budget is held against that."""
+    return any(each.grade == "block" and not each.way.budget_percent for each in found)
 
 
 def _keys_of(found: Sequence[Found]) -> set[int]:
