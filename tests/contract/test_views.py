@@ -61,6 +61,7 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "runs": ({}, {"state": "open"}, {"state": "succeeded", "limit": 1}, {"actor": "person:alice", "before": 2}),
     "schedule_preview": ({"name": "nightly"},),
     "schedules": ({}, {"name": "nightly", "limit": 1}),
+    "services": ({}, {"workload": "web", "state": "all"}),
     "status": ({},),
     "tokens": ({}, {"actor": "service:nightly", "state": "all"}),
     "views": ({},),

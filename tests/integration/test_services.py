@@ -194,7 +194,7 @@ async def test_a_version_that_never_becomes_healthy_leaves_nothing_behind(stage:
     assert run.state is RunState.UNDONE
     assert "answers 503" in (run.state_reason or "")
     assert stage.kept() == []
-    (shown,) = await stage.shown(all=True)
+    (shown,) = await stage.shown(state="all")
     assert (shown["stage"], "answers 503" in shown["reason"]) == ("failed", True)
     assert await stage.events() == ["service.failed"]
 
@@ -229,7 +229,7 @@ async def test_a_build_comes_first_and_in_a_folder_of_its_own(stage: Stage) -> N
     failed = await stage.start("v2")
     assert failed.state in {RunState.FAILED, RunState.UNDONE}
     assert "build" in (failed.state_reason or "")
-    assert [each["version"] for each in await stage.shown(all=True)] == ["v1"]
+    assert [each["version"] for each in await stage.shown(state="all")] == ["v1"]
 
 
 async def test_a_version_of_a_repository_is_pinned_to_its_commit(stage: Stage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,10 +20,10 @@ from interlock.services.store import InstanceStore
 
 
 class ServicesArgs(Frozen):
-    """All services, or one `workload`; those versions that stand, or with `all` also those that were stopped."""
+    """All services, or one `workload`; `state`: the versions that stand, or all that are known."""
 
-    workload: str | None = Field(default=None, max_length=100)
-    all: bool = False
+    workload: str | None = Field(default=None, max_length=100, pattern=r"^[^\x00]*$")
+    state: Literal["standing", "all"] = "standing"
 
 
 class ServicesView(View):
@@ -41,7 +41,7 @@ class ServicesView(View):
     async def read(self, actor: Actor, args: ServicesArgs) -> JsonObject:  # noqa: ARG002
         """From the table, and for those that stand from what runs them."""
         found = await (self._store.all() if args.workload is None else self._store.of(args.workload))
-        shown = [each for each in found if args.all or each.stage in STANDING]
+        shown = [each for each in found if args.state == "all" or each.stage in STANDING]
         states = await asyncio.to_thread(lambda: [self._state(each) for each in shown])
         return {"services": [_shown(each, state) for each, state in zip(shown, states, strict=True)]}
 
