@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shlex
 import shutil
 import socket
@@ -326,6 +327,24 @@ def test_its_files_are_for_their_owner_alone(stable: RunningShop, candidate: Run
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
         assert running.kept.environment == {}
         assert {path.name for path in tmp_path.iterdir()} >= {TASK_NAME, SUMMARY_NAME, DIFFERENCES_NAME}
+
+
+def test_a_full_disk_stops_neither_comparing_nor_the_process(
+    stable: RunningShop, candidate: RunningShop, tmp_path: Path
+) -> None:
+    candidate.control(wrong_field="price")
+    with comparator(tmp_path, stable.address, candidate.address, rules=RULES) as running:
+        before = running.await_summary(lambda summary: True)
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        running.copies(*_items(3))
+        asked = candidate.control()["requests"]
+        while candidate.control()["requests"] < asked + 3:
+            assert running.process.poll() is None
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        after = running.await_summary(lambda summary: summary.pairs == 3)
+        assert after.pid == before.pid
+        assert after.unwritten + len(running.differences()) == 3
+        assert [path for path in tmp_path.iterdir() if path.name.endswith(".draft")] == []
 
 
 def test_a_comparator_that_is_silent_is_no_go_ahead(

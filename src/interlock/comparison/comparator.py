@@ -81,6 +81,8 @@ class Comparator:
     def _begin(self, pid: int) -> None:
         """Go on from what a comparator of the same task wrote down, or begin at nothing."""
         now = self._clock.now()
+        for draft in self._folder.glob(f".{SUMMARY_NAME}.*.draft"):
+            draft.unlink(missing_ok=True)  # whoever was killed while writing it does not come back
         try:
             before = read_summary(self._folder)
         except Permanent:

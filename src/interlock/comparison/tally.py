@@ -29,6 +29,8 @@ EXAMPLES_MAX = 20
 """So many differences of one field are kept whole."""
 ASKED_AGAIN_MAX = 3
 """So many differing requests of one field are asked again."""
+ALL_ASKED_AGAIN_MAX = 200
+"""And so many of all fields together."""
 NOISE_SHARE_MAX = 0.1
 """Where the stable version differs from itself more often than so, nothing can be shown about agreement."""
 
@@ -272,6 +274,8 @@ class Tally:
         """Whether this difference stops a release and is not proven by now: then the request is to be asked again."""
         row = self._rows.get((difference.field or difference.path, difference.grade))
         if row is None or difference.grade != "block" or row.seen.budget_percent or row.asked_again >= ASKED_AGAIN_MAX:
+            return False
+        if sum(each.asked_again for each in self._rows.values()) >= ALL_ASKED_AGAIN_MAX:
             return False
         row.look(self.pairs)
         if row.log_evidence_max >= log_threshold(row.seen.rank, FALSE_ALARM):
