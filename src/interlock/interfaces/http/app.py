@@ -81,7 +81,8 @@ def build_app(
         api.include_router(router)
     app.include_router(api)
     app.include_router(health.router)
-    app.router.routes.append(Route(MCP_PATH, mcp, include_in_schema=False))
+    # Before all others: routes are tried one after another, and an agent calls nothing else.
+    app.router.routes.insert(0, Route(MCP_PATH, mcp, include_in_schema=False))
     description = _described(app, actions)
 
     @app.get(f"{PREFIX}/openapi.json", include_in_schema=False)
