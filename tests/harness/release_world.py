@@ -9,15 +9,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import pytest
 
 from harness import shop_service
 from harness.engine import ALICE, Engine
-from interlock.bootstrap.outside import own_keeper
+from interlock.bootstrap.kept import own_keeper
 from interlock.core.actor import Actor
 from interlock.core.ask import Ask
 from interlock.core.run import Run, RunState
@@ -57,7 +59,7 @@ class Users:
         with self._lock:
             return sum(self.answers.values())
 
-    def __enter__(self) -> Users:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -152,8 +154,11 @@ async def ask(engine: Engine, action: str, actor: Actor = ALICE, **args: Any) ->
 
 
 async def succeed(engine: Engine, action: str, **args: Any) -> Run:
-    """The same, which went well."""
+    """The same, which went well; what a person has to confirm a second time is confirmed."""
     run = await ask(engine, action, **args)
+    if run.state is RunState.WAITING:
+        await engine.approvals.decide(ALICE, run.number, verdict=True, reason="yes, really")
+        run = await engine.rest(run.number)
     assert run.state is RunState.SUCCEEDED, (run.state, run.state_reason)
     return run
 
@@ -172,14 +177,24 @@ async def stands(engine: Engine, number: int, *states: str, seconds: float = PAT
         (row,) = await engine.query("select * from releases where number = %s", number)
         if row["state"] in states:
             return row
-        assert row["state"] not in OVER and time.monotonic() < end, await story(engine, number)
+        if row["state"] in OVER or time.monotonic() > end:
+            pytest.fail(f"not {states}: {await story(engine, number)}")
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for something that no table tells."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
         await asyncio.sleep(LOOK_SECONDS)
 
 
 async def story(engine: Engine, number: int) -> str:
     """All that is known of a release, for a test that fails."""
     (row,) = await engine.query("select state, step, epoch, settled, reason from releases where number = %s", number)
-    lines = await engine.query("select at, word, text, run from release_timeline where release = %s order by id", number)
+    query = "select at, word, text, run from release_timeline where release = %s order by id"
+    lines = await engine.query(query, number)
     runs = await engine.query(
         "select number, action, state, state_reason from run where state <> 'succeeded' order by number desc limit 10"
     )

@@ -36,6 +36,8 @@ class ReleaseRecord(Frozen):
     stable: str | None
     """The version that users had before; None when there was none."""
     candidate: str
+    can_go_back: bool = True
+    """False once users have what the project says there is no way back from."""
 
 
 class ReleaseRecords(Protocol):

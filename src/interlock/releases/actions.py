@@ -241,6 +241,12 @@ class Abort(_Order):
     order, operations = "abort", ("release.abort", *BACK)
     effect = "all users have {stable}, and {candidate} is stopped"
 
+    def read_facts(self, args: OrderArgs) -> JsonObject:
+        """Which release that is. Raises NotFound, and Conflict where there is no way back."""
+        found = _active(self.ports.outside[RELEASES].active(args.workload), args.workload)
+        _require_way_back(found, accepted=False)
+        return {"release": _shown(found)}
+
 
 class Rollback(_Order):
     """Back, at once."""
@@ -263,6 +269,7 @@ class Rollback(_Order):
         if args.release is not None and args.release != found.number:
             msg = f"release {args.release} of {args.workload} cannot be taken back: the newest is {found.number}"
             raise Conflict(msg, code="release.number", fix=f"interlock release status {args.workload}")
+        _require_way_back(found, accepted=args.accept_irreversible)
         return {"release": _shown(found)}
 
     def plan(self, args: BackArgs, facts: JsonObject) -> Plan:
@@ -314,6 +321,18 @@ def _active(found: ReleaseRecord | None, workload: str) -> ReleaseRecord:
         msg = f"no release of {workload} is on its way"
         raise NotFound(msg, code="release.none", fix=f"interlock release status {workload}")
     return found
+
+
+def _require_way_back(record: ReleaseRecord, *, accepted: bool) -> None:
+    if record.can_go_back:
+        return
+    if record.stable is None:
+        msg = f"{record.candidate} is the first version of {record.workload}: there is none to go back to"
+        raise Conflict(msg, code="release.first", fix=f"interlock release promote {record.workload}, or mend it")
+    if not accepted:
+        msg = f"interlock.yaml says that there is no way back from {record.candidate} of {record.workload}"
+        fix = "look first whether the version before can live with what was changed; then: --accept-irreversible"
+        raise Conflict(msg, code="release.irreversible", fix=fix)
 
 
 def _shown(record: ReleaseRecord) -> JsonObject:

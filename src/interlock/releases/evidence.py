@@ -8,7 +8,7 @@ from interlock.core.judgement import Judgement, MeasureJudgement
 from interlock.core.model import JsonObject
 from interlock.releases.model import Cause
 
-MEASURES_MAX = 8
+MEASURES_MAX = 5
 LOG10_MAX = 300.0
 
 
@@ -37,7 +37,8 @@ def _weightiest(judgement: Judgement) -> list[MeasureJudgement]:
     def weight(measure: MeasureJudgement) -> tuple[bool, float]:
         return measure.verdict == "no_go", measure.evidence_against / max(measure.needed_against, 1e-300)
 
-    return sorted(judgement.measures, key=weight, reverse=True)[:MEASURES_MAX]
+    telling = [each for each in judgement.measures if each.verdict == "no_go" or each.evidence_against > 1]
+    return sorted(telling, key=weight, reverse=True)[:MEASURES_MAX]
 
 
 def _measure(measure: MeasureJudgement) -> JsonObject:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from interlock.core.judgement import Judgement
 from interlock.core.model import JsonObject
+from interlock.engine.signals import set_within
 from interlock.releases.model import Release
 
 
@@ -74,8 +75,5 @@ class LiveReleases:
 
     async def any_moved(self, seconds: float) -> None:
         """Wait until one was moved, or for so long."""
-        try:
-            await asyncio.wait_for(self._anything.wait(), seconds)
-        except TimeoutError:
-            return
-        self._anything.clear()
+        if await set_within(self._anything, seconds):
+            self._anything.clear()

@@ -111,6 +111,7 @@ class Release:
             state=self.state,
             stable=self.stable,
             candidate=self.candidate,
+            can_go_back=not (self.irreversible and self.reached_users),
         )
 
 

@@ -162,9 +162,9 @@ def _seen(material: Material) -> list[str]:
         lines += [f"**{words}**", ""]
     measures = release.evidence.get("measures")
     for measure in measures if isinstance(measures, list) else []:
-        if isinstance(measure, dict):
-            against, needed = _number(measure.get("evidence_against")), _number(measure.get("needed_against"))
-            lines.append(f"- {measure.get('sentence')} (evidence {against}, needed {needed})")
+        sentence = str(measure.get("sentence")) if isinstance(measure, dict) else ""
+        if sentence and sentence not in str(words):
+            lines.append(f"- {sentence}")
     if not lines:
         lines = [_steps_done(release)]
     if material.plot_name is not None and material.ticks:
@@ -303,7 +303,3 @@ def _median(values: list[float]) -> float | None:
 
 def _int(value: object) -> int:
     return value if isinstance(value, int) else 0
-
-
-def _number(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, int | float) else "?"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -55,14 +55,6 @@ Report = Callable[[Release], Awaitable[None]]
 """Writes down what became of it."""
 
 
-@dataclass(frozen=True)
-class _Task:
-    """Both halves of the work on one release."""
-
-    driver: asyncio.Task[None]
-    watcher: asyncio.Task[None]
-
-
 class Rollout:
     """Works on every release that is on its way."""
 
@@ -100,21 +92,19 @@ class Rollout:
 
     async def work(self) -> None:
         """Until no release is on its way. Raises Transient without a database."""
-        tasks: dict[int, _Task] = {}
+        tasks: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
                 active = await self._store.active()
                 for release in active:
                     if release.number not in tasks:
-                        tasks[release.number] = self._begin(release)
-                over = [number for number, task in tasks.items() if task.driver.done()]
-                for number in over:
-                    await cancel_all({tasks.pop(number).watcher})
+                        tasks[release.number] = asyncio.create_task(self._attend(release), name=_name(release))
+                tasks = {number: task for number, task in tasks.items() if not task.done()}
                 if not tasks and not active:
                     return
                 await self._live.any_moved(LOOK_SECONDS)
         finally:
-            await cancel_all({each for task in tasks.values() for each in (task.driver, task.watcher)})
+            await cancel_all(set(tasks.values()))
 
     async def report_missing(self) -> None:
         """Reports of releases that ended while nobody could write them."""
@@ -123,14 +113,17 @@ class Rollout:
             if release.over and release.closed_at is not None and release.closed_at > since:
                 await self._report(release)
 
-    def _begin(self, release: Release) -> _Task:
-        number, live = release.number, self._live.of(release.number)
-        return _Task(
-            asyncio.create_task(self._drive(number, live), name=f"release.{number}.drive"),
-            asyncio.create_task(self._watch(release, live), name=f"release.{number}.watch"),
-        )
+    async def _attend(self, release: Release) -> None:
+        """Drive it while somebody watches; what was seen last is kept before the report is written."""
+        live = self._live.of(release.number)
+        watcher = asyncio.create_task(self._watch(release, live), name=f"{_name(release)}.watch")
+        try:
+            over = await self._drive(release.number, live)
+        finally:
+            await cancel_all({watcher})
+        await self._finish(over)
 
-    async def _drive(self, number: int, live: Live) -> None:
+    async def _drive(self, number: int, live: Live) -> Release:
         """Look until it is over; whatever goes wrong in one look is tried again in the next."""
         while True:
             live.moved.clear()
@@ -138,8 +131,7 @@ class Rollout:
                 release = await self._store.get(number)
                 self._stands[number] = release
                 if release.over:
-                    await self._finish(release)
-                    return
+                    return release
                 pause = await self.look(release, live)
                 self._stuck.pop(number, None)
             except Conflict:
@@ -212,11 +204,20 @@ class Rollout:
         return ", ".join(f"{arm.name} {arm.share / 100:g} %" for arm in routing.arms)
 
     async def _finish(self, release: Release) -> None:
-        await self._shadow.end(release)
-        await self._report(release)
+        """What could not be written now is written by `report_missing`."""
+        try:
+            await self._shadow.end(release)
+            await self._report(release)
+        except InterlockError as error:
+            log.warning("release.unfinished", release=release.number, reason=error.message)
         self._stands.pop(release.number, None)
+        self._stuck.pop(release.number, None)
         self._routing_at.pop(release.number, None)
         self._live.forget(release.number)
+
+
+def _name(release: Release) -> str:
+    return f"release.{release.number}"
 
 
 def _seen(release: Release, live: Live, effect: Effect, shadow: Seen, elsewhere: str | None) -> Seen:

@@ -98,6 +98,8 @@ class Watcher:
         finally:
             probing.cancel()
             followed.close()
+            self._keep_row()
+            await self._save()
 
     async def _turn_for_ever(self, followed: TrafficLog) -> None:
         tick_at = row_at = save_at = self._clock.monotonic()
