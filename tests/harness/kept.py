@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlock.bootstrap.outside import own_keeper
+from interlock.bootstrap.kept import own_keeper
 from interlock.lib.clock import SystemClock
 
 

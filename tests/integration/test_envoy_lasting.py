@@ -21,7 +21,7 @@ from interlock.adapters import envoy
 from interlock.adapters.envoy import EnvoyProxy
 from interlock.adapters.envoy_binary import envoy_binary
 from interlock.adapters.envoy_documents import document, route_configuration
-from interlock.bootstrap.outside import own_keeper
+from interlock.bootstrap.kept import own_keeper
 from interlock.core.errors import Permanent
 from interlock.core.traffic import WHOLE, Arm, Routing
 from interlock.lib.clock import SystemClock

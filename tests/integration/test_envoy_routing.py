@@ -15,7 +15,7 @@ import pytest
 
 from harness.stand_in_service import Answer, StandIn, ask, free_port, stand_in, until
 from interlock.adapters.envoy import EnvoyProxy
-from interlock.bootstrap.outside import own_keeper
+from interlock.bootstrap.kept import own_keeper
 from interlock.core.assignment import arm_of, unit_hash
 from interlock.core.errors import Conflict, Permanent
 from interlock.core.traffic import CREDENTIAL_HEADERS, WHOLE, Arm, Mirror, Routing, Sample, Sticky, TrafficLog

@@ -19,7 +19,7 @@ import pytest
 
 from interlock.adapters.keeper import OwnKeeper
 from interlock.adapters.keeper_tree import is_alive, look
-from interlock.bootstrap.outside import own_keeper
+from interlock.bootstrap.kept import own_keeper
 from interlock.core.errors import Conflict, Invalid, NotFound, Permanent
 from interlock.core.keeper import KeptProcess, KeptState
 from interlock.lib.clock import SystemClock
@@ -288,7 +288,7 @@ def test_a_process_goes_on_when_the_control_plane_is_killed_and_the_next_one_fin
     control = """
         import os, signal, sys
         from pathlib import Path
-        from interlock.bootstrap.outside import own_keeper
+        from interlock.bootstrap.kept import own_keeper
         from interlock.core.keeper import KeptProcess
         from interlock.engine.guard.orphans import become_subreaper
         from interlock.lib.clock import SystemClock

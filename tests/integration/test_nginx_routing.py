@@ -25,7 +25,7 @@ from interlock.adapters.keeper import OwnKeeper
 from interlock.adapters.nginx import OneNginx
 from interlock.adapters.nginx_hosts import IncludedNginx, OwnNginx
 from interlock.adapters.nginx_processes import master_of
-from interlock.bootstrap.outside import own_keeper
+from interlock.bootstrap.kept import own_keeper
 from interlock.core.assignment import arm_of, unit_hash
 from interlock.core.errors import Conflict, InterlockError, Permanent, Transient
 from interlock.core.traffic import CREDENTIAL_HEADERS, WHOLE, Arm, Mirror, Routing, Sample, Sticky, TrafficLog

@@ -23,7 +23,7 @@ from harness.databases import database
 from harness.engine import ALICE, Engine, open_engine, write_project
 from harness.shop_service import control, free_port
 from interlock.adapters.health_probe import HttpProbe
-from interlock.bootstrap.outside import own_keeper
+from interlock.bootstrap.kept import own_keeper
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, InterlockError, NotFound
 from interlock.core.project import Project

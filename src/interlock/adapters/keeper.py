@@ -134,6 +134,11 @@ class OwnKeeper:
         found = (self.state(name) for name in self._names())
         return tuple(state for state in found if state is not None)
 
+    def pids(self) -> tuple[int, ...]:
+        """The keepers themselves: they are part of Interlock."""
+        found = (self._keeper_of(name) for name in self._names())
+        return tuple(keeper.pid for keeper in found if keeper is not None)
+
     def log_path(self, name: str) -> Path:
         """Where its output goes."""
         return self._place(name, "log")

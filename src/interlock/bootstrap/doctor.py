@@ -16,6 +16,7 @@ from interlock.adapters.remote_hosts import SshHosts
 from interlock.adapters.tool_versions import installer, tool_versions
 from interlock.bootstrap.checking import check_files
 from interlock.bootstrap.installation import Installation
+from interlock.bootstrap.kept import kept_processes
 from interlock.core.errors import InterlockError
 from interlock.core.project import Project
 from interlock.doctor.clock import judge_future, judge_pace, judge_skew, judge_zones, modified_at
@@ -125,6 +126,7 @@ def _machine(locations: Locations, project: Project, environment: str | None, *,
         ("keys", lambda: examine_keys(locations.state_folder / "keys")[0]),
         ("http", lambda: _http(project, running=running)),
         ("reach", lambda: _reach((*declared_places(project), *_hosts(locations)))),
+        ("kept", lambda: _kept(locations)),
         ("clusters", _clusters),
     ]
     found: list[Finding] = []
@@ -220,6 +222,22 @@ def _reach(places: tuple[Place, ...]) -> Iterator[Finding]:
         why = "what is asked of it fails until it can be reached"
         look = f"ls -l {place.path}" if place.path else f"curl -v --max-time 5 telnet://{place} < /dev/null"
         yield wrong("reach", f"{place.name} cannot be reached at {place}: {why_not}", why, look)
+
+
+def _kept(locations: Locations) -> Iterator[Finding]:
+    """What goes on whether Interlock runs or not."""
+    for state in kept_processes(locations.state_folder):
+        name, log = state.process.name, f"tail {locations.state_folder}/kept/{state.process.name}/log"
+        if state.phase == "given_up":
+            message = f"{name} ended too often and was given up ({state.last_exit})"
+            yield wrong("kept", message, "nobody starts it again", log)
+        elif state.phase == "stopped":
+            why = "it is started again as soon as Interlock runs"
+            yield doubtful("kept", f"{name} should run, and does not", why, "interlock status")
+        elif state.phase == "waiting":
+            yield doubtful("kept", f"{name} ends again and again ({state.last_exit})", "it is started again", log)
+        else:
+            yield sound("kept", f"{name} runs (process {state.pid}), also without Interlock")
 
 
 def _clusters() -> Iterator[Finding]:

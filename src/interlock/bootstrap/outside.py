@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import socket
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from interlock.adapters.envoy import EnvoyProxy
 from interlock.adapters.files import FileTargets
 from interlock.adapters.git import Git
 from interlock.adapters.health_probe import HttpProbe
-from interlock.adapters.keeper import KEEPER_MODULES, OwnKeeper
 from interlock.adapters.kubernetes import KubernetesTargets
 from interlock.adapters.mcp_servers import OutsideMcpServers
 from interlock.adapters.names import NamedTargets
@@ -32,6 +30,7 @@ from interlock.adapters.sql_parser import ProcessParser
 from interlock.adapters.systemd import UnitTargets
 from interlock.adapters.web import OutsideWeb
 from interlock.bootstrap.foundation import Base
+from interlock.bootstrap.kept import own_keeper
 from interlock.bootstrap.project import ProjectSource
 from interlock.commands.actions import CommandExec
 from interlock.core.action import PathClass
@@ -53,12 +52,11 @@ from interlock.core.source_layout import SOURCE_LAYOUTS
 from interlock.core.traffic import ENVOY, NGINX
 from interlock.core.web import WEB
 from interlock.engine.catalog import Catalog
-from interlock.engine.guard.image import anonymous_file, compiled_program
 from interlock.engine.policy.facts import OwnParts
 from interlock.engine.policy.target_classes import CLASSES
 from interlock.engine.policy_store import PolicyStore
 from interlock.engine.project_file import overlay_file
-from interlock.lib.clock import Clock
+from interlock.lib.clock import SystemClock
 from interlock.releases.records import StoredReleases
 from interlock.releases.store import ReleaseStore
 from interlock.rules.desk import PolicyDesk
@@ -103,17 +101,6 @@ def outside_systems(base: Base) -> Outside:
     )
 
 
-@functools.cache
-def _keeper_program() -> int:
-    """The compiled program of keepers: a file in memory, open for as long as this process lives."""
-    return anonymous_file(compiled_program(KEEPER_MODULES, "keeper"))
-
-
-def own_keeper(state_folder: Path, clock: Clock) -> OwnKeeper:
-    """What keeps processes running beyond our own end."""
-    return OwnKeeper(state_folder / "kept", clock, _keeper_program)
-
-
 def own_envoy(locations: Locations, keeper: Keeper) -> EnvoyProxy:
     """The Envoy of this installation."""
     return EnvoyProxy(locations.state_folder / "traffic" / "envoy", locations.runtime_folder / "envoy.sock", keeper)
@@ -153,10 +140,11 @@ def resolvers(
     locations: Locations, project: ProjectSource, own: OwnParts, embedded: EmbeddedPostgres | None
 ) -> ResolverSet:
     """Every outside system whose names can be turned into identities."""
+    keeper = own_keeper(locations.state_folder, SystemClock())
 
     def own_pids() -> tuple[int, ...]:
         server = embedded.postmaster_pid if embedded is not None else None
-        return (os.getpid(),) if server is None else (os.getpid(), server)
+        return (os.getpid(), *keeper.pids(), *(() if server is None else (server,)))
 
     well_known = tuple(pattern for patterns in CLASSES.values() for pattern in patterns if pattern.startswith("file:"))
     files = FileTargets(lambda: (*project().protected, *own.changed, *own.private, *well_known))

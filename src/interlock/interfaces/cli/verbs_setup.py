@@ -125,16 +125,27 @@ def serve(
     examples=("interlock stop",),
 )
 def stop(caller: Caller) -> Answer:
-    """And wait until it is gone."""
-    resident = attach(caller.locations())
-    if resident is None:
-        if caller.table:
-            write_note(say("Interlock does not run here"))
-        return Answer(status="stopped", data={"pid": None})
-    pid = stop_resident(resident, acting_as=caller.acting_as)
+    """And wait until it is gone. What it keeps running for others goes on."""
+    locations = caller.locations()
+    resident = attach(locations)
+    pid = stop_resident(resident, acting_as=caller.acting_as) if resident is not None else None
+    kept = _kept(locations.state_folder)
     if caller.table:
-        write_note(say("stopped"))
-    return Answer(status="stopped", data={"pid": pid})
+        write_note(say("stopped") if resident is not None else say("Interlock does not run here"))
+        if kept:
+            write_note(say("these go on without it: {names}", names=", ".join(kept)))
+            write_note(say("to end a version of a service: interlock do service.stop"))
+    return Answer(status="stopped", data={"pid": pid, "kept": [*kept]})
+
+
+def _kept(state_folder: Path) -> list[str]:
+    """What goes on; nothing is said of another account's."""
+    from interlock.bootstrap.kept import kept_processes
+
+    try:
+        return [state.process.name for state in kept_processes(state_folder) if state.phase != "stopped"]
+    except PermissionError:
+        return []
 
 
 @verb(
