@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from bench import audit, command_line, decisions, drain, history, http, latency, mcp, replay, sql, tables, telemetry
+from bench import (
+    audit,
+    command_line,
+    decisions,
+    drain,
+    history,
+    http,
+    judgement,
+    latency,
+    mcp,
+    replay,
+    sql,
+    tables,
+    telemetry,
+)
 from bench.report import run
 
 if __name__ == "__main__":
@@ -22,6 +36,7 @@ if __name__ == "__main__":
                 history.measure,
                 command_line.measure,
                 telemetry.measure,
+                judgement.measure,
                 tables.measure,
             )
         )

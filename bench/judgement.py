@@ -123,7 +123,7 @@ def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every m
 def _false_alarms(releases: int, horizon: float) -> list[Result]:
     found = []
     for number, world in enumerate(NULLS):
-        ours, peers = _run(world, releases, horizon, seed=number, tick_seconds=NULL_TICK_SECONDS)
+        ours, peers = simulate(world, releases, horizon, seed=number, tick_seconds=NULL_TICK_SECONDS)
         found.append(_share(f"false alarms, {world.name}, 1 h", ours.fired_at, limit=100 * SETTINGS.false_alarm))
         found += [_share(f"  {peer.name}", peer.fired_at) for peer in peers]
     return found
@@ -136,7 +136,7 @@ def _delays(releases: int) -> list[Result]:
         began = 1200.0 if regression is LATE else 0.0
         horizon = began + (1500.0 if not world.latencies else 600.0)
         tick_seconds = NULL_TICK_SECONDS if regression is LATE else 1.0
-        ours, peers = _run(world, releases, horizon, seed=100 + number, tick_seconds=tick_seconds)
+        ours, peers = simulate(world, releases, horizon, seed=100 + number, tick_seconds=tick_seconds)
         limit = regression.limit if math.isfinite(regression.limit) else None
         found.append(_delay(f"until sent back, {world.name}, median", ours.fired_at, began, horizon, limit=limit))
         found += [_delay(f"  {peer.name}", peer.fired_at, began, horizon) for peer in peers]
@@ -145,13 +145,14 @@ def _delays(releases: int) -> list[Result]:
 
 def _certification(releases: int) -> list[Result]:
     """No peer knows such a thing: they promote when time is up."""
-    ours, _ = _run(World("equal versions"), releases, 900.0, seed=200, tick_seconds=1.0, with_peers=False)
+    ours, _ = simulate(World("equal versions"), releases, 900.0, seed=200, tick_seconds=1.0, with_peers=False)
     return [_delay("until GO, equal versions, median", ours.certified_at, 0.0, 900.0, limit=300.0)]
 
 
-def _run(
+def simulate(
     world: World, releases: int, horizon: float, *, seed: int, tick_seconds: float, with_peers: bool = True
 ) -> tuple[Ours, list[Peer]]:
+    """Let all judges see the same `releases` in a world for `horizon` seconds."""
     edges = Edges.logarithmic(SETTINGS.latency_increase_max, shortest=0.004, longest=4.0)
     traffic = Traffic(world, releases, edges, seed=seed, tick_seconds=tick_seconds)
     ours = Ours(releases, edges, tick_seconds)
