@@ -210,7 +210,10 @@ class EnvoyProxy:
                 *("-l", "warning"),
             ),
             folder=str(self._folder.path),
+            # Nobody is answered meanwhile, so it is never waited long; one that ends at once is told of by `ensure`.
             restart_pause_seconds=0.05,
+            restart_pause_seconds_max=0.5,
+            restarts_per_hour_max=1000,
         )
 
     def _drain(self) -> None:
