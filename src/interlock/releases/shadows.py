@@ -72,7 +72,8 @@ class Shadows:
         if not (self._folders.path(release.number) / TASK_NAME).exists():
             return "", ""
         summary = read_summary(self._folders.path(release.number))
-        found = shadow_verdict(summary, release.workload.comparison, 1, self._clock.now())
+        until = summary.updated_at if summary is not None else self._clock.now()
+        found = shadow_verdict(summary, release.workload.comparison, 1, until)
         return found.words, differences_table(summary) if summary is not None else ""
 
     def _begin(self, release: Release) -> Mirror:
