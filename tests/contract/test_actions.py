@@ -23,6 +23,7 @@ from harness.databases import database
 from harness.engine import ALICE, Engine, open_engine, write_project
 from harness.guarded_database import GuardedServer, Shop, shop
 from harness.kept import end_kept
+from harness.release_action_worlds import RELEASE_WORLDS
 from harness.web_server import web_server
 from interlock.core.action import Action, StepResult
 from interlock.core.ask import Ask
@@ -35,6 +36,7 @@ from interlock.engine.hold import Hold
 from interlock.engine.planner import validate
 
 ACTIONS = {cls.name: cls for cls in find_action_classes()}
+WORLDS.update(RELEASE_WORLDS)
 CASES = [(name, build) for name in ACTIONS for build in WORLDS.get(name, ())]
 NAME = re.compile(r"[a-z]+\.[a-z]+(_[a-z]+)*")
 WITHOUT_TRACE = {"service.restart", "sql.read", "target.hold"}

@@ -19,6 +19,7 @@ from interlock.core.errors import Denied, Invalid, NotFound
 from interlock.core.model import JsonObject
 from interlock.core.plan import DISCLOSURES
 from interlock.core.view import View
+from interlock.core.workload import ServiceWorkload, Source, Traffic
 from interlock.engine.planner import validate
 from interlock.engine.rooms import find_rooms
 
@@ -57,6 +58,10 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "hosts": ({},),
     "outside_tools": ({},),
     "people": ({},),
+    "release_compare": ({"workload": "web"}, {"release": 1}),
+    "release_report": ({"workload": "web"}, {"release": 1}),
+    "release_timeline": ({"release": 1}, {"release": 1, "after": 1}),
+    "releases": ({}, {"workload": "web"}, {"release": 1}),
     "run": ({"run": 1}, {"run": 2}, {"run": 3}),
     "runs": ({}, {"state": "open"}, {"state": "succeeded", "limit": 1}, {"actor": "person:alice", "before": 2}),
     "schedule_preview": ({"name": "nightly"},),
@@ -64,6 +69,7 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "services": ({}, {"workload": "web", "state": "all"}),
     "status": ({},),
     "tokens": ({}, {"actor": "service:nightly", "state": "all"}),
+    "traffic": ({},),
     "views": ({},),
     "why": ({"run": 1}, {"run": 2}, {"run": 3}),
 }
@@ -91,6 +97,7 @@ async def engine(postgres_endpoint: Any) -> AsyncIterator[Engine]:
             await opened.run({"target": "a"})
             await opened.run({"do": {"outcome": "permanent", "error": "as told"}, "repeatable": True})
             await opened.run({"do": {"outcome": "bug"}, "target": "b"})
+            await _release(opened)
             await opened.control.set_freeze(
                 1,
                 "person:alice",
@@ -102,6 +109,23 @@ async def engine(postgres_endpoint: Any) -> AsyncIterator[Engine]:
                 },
             )
             yield opened
+
+
+async def _release(engine: Engine) -> None:
+    """One that was rolled back a while ago."""
+    spec = ServiceWorkload(
+        command=("/srv/web",), source=Source(folder="/srv/{version}"), traffic=Traffic(listen="127.0.0.1:8080")
+    )
+    await engine.execute(
+        """insert into releases (name, kind, state, stable, candidate, spec, salt, started_by, run, step, reason,
+               cause, created_at, state_at, looked_at, closed_at)
+           values ('web', 'service', 'rolled_back', 'v1', 'v2', %s, 'r1', 'person:alice', 1, 1, 'too many errors',
+               'judge', now(), now(), now(), now())""",
+        spec.model_dump_json(),
+    )
+    await engine.execute(
+        "insert into release_timeline (release, at, word, text) values (1, now(), 'started', 'from v1 to v2')"
+    )
 
 
 def test_the_installation_offers_exactly_the_views_there_are(engine: Engine) -> None:

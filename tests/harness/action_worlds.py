@@ -139,8 +139,10 @@ class Stage:
         )
         tools = await self.engine.query("select server, tool, digest from outside_tool order by server, tool")
         tokens = await self.engine.query("select id, name, kind, actor from token where revoked_at is null order by id")
+        releases = await self.engine.query("select name, state, step, reason from releases order by number")
         return {
             "files": files,
+            "releases": releases,
             "orders": orders,
             "programs": programs,
             "tokens": tokens,
@@ -558,13 +560,13 @@ def _shop(stage: Stage) -> Path:
     return folder
 
 
-async def _start_version(stage: Stage) -> World:
+async def start_version(stage: Stage) -> World:
     folder = _shop(stage)
     return World({"workload": stage.word, "version": "v1"}, lambda: (folder / "more.py").write_text("more = 1\n"))
 
 
 async def _stop_version(stage: Stage) -> World:
-    args = (await _start_version(stage)).args
+    args = (await start_version(stage)).args
     await stage.succeed("service.start", args)
 
     def started_by_other_hands() -> None:
@@ -606,7 +608,7 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "schedule.pause": (_pause_schedule, _pause_again),
     "schedule.resume": (_resume_schedule,),
     "service.restart": (_restart_version,),
-    "service.start": (_start_version,),
+    "service.start": (start_version,),
     "service.stop": (_stop_version,),
     "sql.migrate": (_migrate, _migrate_and_back),
     "sql.read": (_sql_read,),

@@ -24,7 +24,7 @@ from interlock.releases.plan_text import step_text
 from interlock.releases.report import Material, Totals, criteria, report, totals
 from interlock.releases.store import SHOWN_MAX, ReleaseStore
 
-WAIT_SECONDS_MAX = 25.0
+WAIT_SECONDS_MAX = 25
 WAIT_LOOK_SECONDS = 0.25
 NUMBER_MAX = 2**53
 DIFFERENCES_MAX = 100
@@ -103,7 +103,7 @@ class TimelineArgs(Frozen):
 
     release: int = Field(ge=1, le=NUMBER_MAX)
     after: int = Field(default=0, ge=0, le=NUMBER_MAX)
-    wait_seconds: float = Field(default=0.0, ge=0, le=WAIT_SECONDS_MAX)
+    wait_seconds: int = Field(default=0, ge=0, le=WAIT_SECONDS_MAX)
 
 
 class OneArgs(Frozen):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_OF_STATE = {"released": SUCCEEDED, "paused": NOTHING_DONE_YET, "frozen": UNRESOLVED}
 """By the state that a release ended or stopped in; `rolled_back`, `failed` and `aborted` count as failed."""
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 10
 RESTS = frozenset({"released", "rolled_back", "failed", "aborted", "paused", "frozen"})
 
 app = typer.Typer()
