@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from interlock.core.comparison import ComparisonRules
+from interlock.core.comparison import ComparisonRules, LinearPattern
 from interlock.core.errors import Invalid
 from interlock.core.judgement import JudgeSettings
 from interlock.core.model import Frozen
@@ -240,32 +240,71 @@ class ServiceWorkload(Frozen):
         return self
 
 
+ParameterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
+def _linear(pattern: str) -> str:
+    LinearPattern(pattern)
+    return pattern
+
+
+ParameterPattern = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_linear)]
+BatchArgument = Annotated[str, Field(max_length=4096)]
+
+
 class BatchWorkload(Frozen):
     """A command that reads an input and writes an output: a report, an export, a settlement.
 
-    {input} and {output} in `command` are paths. While two versions are compared each runs in an empty folder of its own
-    with `environment` and nothing else; `effects` says what keeps it from having effects then.
+    {input} and {output} in `command` are paths, {target_month} and the like are `parameters`. Each run writes into an
+    empty folder of its own, which takes its place once it went well. While two versions are compared each has
+    `environment` and nothing else; `shadow_environment` says what keeps it from having effects then.
     """
 
     kind: Literal["batch"] = "batch"
-    command: Command
+    command: Annotated[tuple[BatchArgument, ...], Field(min_length=1, max_length=200)]
     """The program and its arguments."""
     source: Source
     """Where the files of a version come from."""
     build: tuple[Command, ...] = Field(default=(), max_length=10)
     """Run in {source} before a version is used."""
+    parameters: dict[ParameterName, ParameterPattern] = Field(default={}, max_length=20)
+    """What an invocation gives, each with the regular expression that its whole value must match."""
     environment: dict[str, str] = {}
-    """All of its environment."""
+    """All of its environment, besides PATH, HOME, TMPDIR and LANG."""
     shadow_environment: dict[str, str] = {}
     """On top of it while versions are compared: what redirects or blocks effects (DRY_RUN=1, another database)."""
     input: str | None = Field(default=None, max_length=4096)
-    """The file or folder it reads, by default; may hold {target_month} and the like, given at the command line."""
+    """The file or folder it reads; may hold {target_month} and the like."""
+    output: str | None = Field(default=None, max_length=4096)
+    """The folder in which users find what it wrote; may hold {target_month} and the like. Without it that is a folder
+    of Interlock's own, one for each set of parameters."""
     timeout_seconds: Seconds = 3600
     """A run that takes longer is ended."""
     comparison: ComparisonRules = ComparisonRules()
     """Which differences of outputs count."""
     release: ReleaseSettings = ReleaseSettings(steps=())
     """How a new version takes over."""
+
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        taken = sorted(PLACES & self.parameters.keys())
+        if taken:
+            msg = f"{{{taken[0]}}} has a meaning of its own; call the parameter otherwise"
+            raise ValueError(msg)
+        known = {*(PLACES - {"port"}), *self.parameters}
+        given = {name for text in self.command for name in _PLACE.findall(text)}
+        paths = {name for text in (self.input, self.output) if text is not None for name in _PLACE.findall(text)}
+        unknown = sorted((given - known) | (paths - self.parameters.keys()))
+        if unknown:
+            msg = f"{{{unknown[0]}}} is none of `parameters`, and has no other meaning there"
+            raise ValueError(msg)
+        if self.source.image is not None:
+            msg = "a batch job has its files in a `folder` or in `git`, and not in an image"
+            raise ValueError(msg)
+        if "input" in given and self.input is None:
+            msg = "`command` reads {input}: say with `input` where it lies"
+            raise ValueError(msg)
+        return self
 
 
 Workload = Annotated[ServiceWorkload | BatchWorkload, Field(discriminator="kind")]
