@@ -19,11 +19,9 @@ import pytest
 
 from harness import shop_service
 from harness.engine import ALICE, Engine
-from interlock.bootstrap.kept import own_keeper
 from interlock.core.actor import Actor
 from interlock.core.ask import Ask
 from interlock.core.run import Run, RunState
-from interlock.lib.clock import SystemClock
 
 PATIENCE_SECONDS = 30.0
 LOOK_SECONDS = 0.02
@@ -213,10 +211,3 @@ async def words(engine: Engine, number: int) -> list[str]:
     """The words of its timeline, in order."""
     rows = await engine.query("select word from release_timeline where release = %s order by id", number)
     return [row["word"] for row in rows]
-
-
-def stop_all(engine: Engine) -> None:
-    """End what outlives the engine: versions, comparators and the proxy."""
-    keeper = own_keeper(engine.parts.locations.state_folder, SystemClock())
-    for state in keeper.states():
-        keeper.stop(state.process.name)

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from harness.databases import database
 from harness.engine import ALICE, CLAUDE, Engine, open_engine, write_project
+from harness.kept import end_kept
 from harness.release_world import (
     ReleaseWorld,
     ask,
@@ -23,7 +24,6 @@ from harness.release_world import (
     deployed,
     quick,
     stands,
-    stop_all,
     story,
     succeed,
     until,
@@ -59,7 +59,7 @@ async def engine(postgres_endpoint: Any, migrated: str, world: ReleaseWorld) -> 
                 await deployed(opened, "v1")
                 yield opened
             finally:
-                stop_all(opened)
+                end_kept(locations.state_folder)
 
 
 def slow(**more: Any) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from harness.databases import database
 from harness.engine import Engine, open_engine, write_project
-from harness.release_world import ReleaseWorld, begin, deployed, quick, stands, stop_all, story, until, words
+from harness.kept import end_kept
+from harness.release_world import ReleaseWorld, begin, deployed, quick, stands, story, until, words
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,7 +31,7 @@ async def engine(postgres_endpoint: Any, migrated: str, world: ReleaseWorld) -> 
             try:
                 yield opened
             finally:
-                stop_all(opened)
+                end_kept(locations.state_folder)
 
 
 @pytest.fixture(scope="module")

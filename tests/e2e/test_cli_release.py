@@ -1,0 +1,78 @@
+"""Releases from the command line: planned, deployed, followed, looked at, taken back; exit codes say how it went."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.kept import end_kept
+from harness.release_world import ReleaseWorld, quick
+from harness.resident import Resident, resident
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[ReleaseWorld]:
+    with tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as folder:
+        made = ReleaseWorld(Path(folder))
+        made.version("v1")
+        made.version("v2")
+        made.version("v3", "--error-percent", "100")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def served(postgres_endpoint: Any, world: ReleaseWorld) -> Iterator[Resident]:
+    workload = world.declare(release=quick(20, hold=1.0))
+    with resident(postgres_endpoint, workloads={"web": workload}) as made:
+        made.start()
+        try:
+            yield made
+        finally:
+            made.stop()
+            end_kept(made.state_folder)
+
+
+def test_the_plan_reads_like_something_a_person_would_approve(served: Resident) -> None:
+    done = served.run("release", "plan", "web", "v1")
+    assert done.returncode == 0, done.stderr
+    for words in ("nothing", "v1  sha256:", "health", "way back", "none: there is no version before"):
+        assert words in done.stdout, done.stdout
+    assert served.run("deploy", "web", "v1").returncode == 8, "nothing is done before somebody confirms it"
+
+
+def test_versions_are_deployed_followed_and_taken_back(served: Resident, world: ReleaseWorld) -> None:
+    first = served.run("deploy", "web", "v1", "--confirm")
+    assert first.returncode == 0, first.stdout + first.stderr
+    with world.users(per_second=60) as users:
+        second = served.run("deploy", "web", "v2", "--confirm")
+        assert second.returncode == 0, second.stdout + second.stderr
+        assert "step 1 of 1, 20 % of users" in second.stdout
+        assert "all users have v2" in second.stdout
+        back = served.run("rollback", "web", "--reason", "customers cannot check out")
+        assert back.returncode == 1
+        assert "customers cannot check out" in back.stdout
+    assert users.failed == 0, users.answers
+    shown = served.run("release", "status", "web")
+    assert "was rolled back" in shown.stdout
+    assert served.run("release", "status").stdout.count("→") == 2
+    compared = served.run("release", "compare", "web")
+    assert "error rate" in compared.stdout
+    assert "P95" in compared.stdout
+
+
+def test_a_bad_version_ends_with_a_code_that_scripts_understand(served: Resident, world: ReleaseWorld) -> None:
+    with world.users(per_second=60):
+        done = served.run("deploy", "web", "v3", "--confirm", "--output", "json")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["ok"], answer["status"]) == (1, False, "rolled_back"), done.stdout
+    assert answer["data"]["release"]["cause"] in {"red_line", "judge"}
+    report = served.run("release", "report", "web")
+    assert "ROLLED BACK" in report.stdout
+    assert served.run("rollback", "web").returncode == 5, "nothing is left to take back"
+    assert served.run("release", "pause", "web", "--confirm").returncode == 3
+    assert served.run("release", "watch", "nosuch").returncode == 3
