@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -18,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from harness.docker_engine import RealEngine, real_engine, why_absent
 from interlock.adapters.docker import DockerTargets
 from interlock.adapters.files import FileTargets
 from interlock.core.errors import InterlockError, Invalid, NotFound, Permanent, Transient
@@ -27,7 +25,6 @@ from interlock.engine.policy.protected import Patterns
 from interlock.engine.policy.target_classes import classes_of
 
 NOTHING: JsonObject = {}
-START_SECONDS = 40.0
 ID = "a1" * 32
 OTHER_ID = "a2" * 32
 Answer = Callable[[socket.socket, str, dict[str, Any]], None]
@@ -294,91 +291,14 @@ def test_a_socket_that_may_not_be_used_is_permanent(short_folder: Path, fake: Ca
 # From here on with a real engine, where there is one.
 
 
-class RealEngine:
-    """A Docker engine of this test session, with one small image."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.socket_path = str(folder / "docker.sock")
-
-    def call(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
-        """One request that changes something: what the adapter itself never sends."""
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.settimeout(30)
-            channel.connect(self.socket_path)
-            headers = (f"{method} {path} HTTP/1.0", f"Content-Type: {kind}", f"Content-Length: {len(raw)}", "", "")
-            channel.sendall("\r\n".join(headers).encode() + raw)
-            answer = b""
-            while part := channel.recv(65536):
-                answer += part
-        status, _, content = answer.partition(b"\r\n")[0].split(b" ")[1], *answer.partition(b"\r\n\r\n")[1:]
-        assert int(status) < 300, answer.decode(errors="replace")
-        return json.loads(content) if content.strip() else None
-
-    def create(self, name: str, **settings: Any) -> str:
-        """A container that is not started; returns its id."""
-        host = {"NetworkMode": "host", **settings.pop("HostConfig", {})}
-        body = {"Image": "shop:v1", "Cmd": ["sleep", "1000"], "HostConfig": host, **settings}
-        return str(self.call("POST", f"/containers/create?name={name}", body)["Id"])
-
-
-def _wait_for(engine: RealEngine, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    pause = threading.Event()
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            pytest.skip(f"dockerd does not start here: {log.read_text(errors='replace')[-300:]}")
-        try:
-            engine.call("GET", "/version")
-        except OSError:
-            pause.wait(0.1)
-        else:
-            return
-    pytest.skip("dockerd does not become ready here")
-
-
 @pytest.fixture(scope="session")
 def real() -> Iterator[RealEngine]:
-    """Started where dockerd is installed and this is root (apt-get install docker.io busybox-static); else skipped."""
-    dockerd, busybox = shutil.which("dockerd", path="/usr/sbin:/usr/bin"), shutil.which("busybox", path="/usr/bin:/bin")
-    if os.geteuid() != 0 or dockerd is None or busybox is None:
-        pytest.skip("needs root, dockerd and busybox: apt-get install docker.io busybox-static")
-    with tempfile.TemporaryDirectory(prefix="il-docker-", dir="/tmp") as name:
-        folder = Path(name)
-        engine = RealEngine(folder)
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    *(dockerd, "--data-root", folder / "data", "--exec-root", folder / "exec"),
-                    *("--host", f"unix://{engine.socket_path}", "--pidfile", folder / "pid", "--storage-driver=vfs"),
-                    *("--iptables=false", "--ip6tables=false", "--bridge=none"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            _wait_for(engine, process, folder / "log")
-            root = folder / "root" / "bin"
-            root.mkdir(parents=True)
-            shutil.copy(busybox, root / "busybox")
-            (root / "sleep").symlink_to("busybox")
-            image = subprocess.run(
-                ["/bin/tar", "-C", folder / "root", "-c", "."], check=True, capture_output=True, timeout=30
-            )
-            engine.call("POST", "/images/create?fromSrc=-&repo=shop&tag=v1", image.stdout, "application/x-tar")
-            yield engine
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            points = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-            for point in reversed([point for point in points if point.startswith(str(folder))]):
-                subprocess.run(["/usr/bin/umount", point], check=True, timeout=10)
+    """Started where dockerd is installed and this is root; else skipped."""
+    if (reason := why_absent()) is not None:
+        pytest.skip(reason)
+    with real_engine() as engine:
+        engine.import_image("shop:v1", {"bin/sleep": "busybox"})
+        yield engine
 
 
 @pytest.fixture

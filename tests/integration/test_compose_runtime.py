@@ -1,0 +1,342 @@
+"""Versions as containers beside each other, made by a real Compose on a real engine; nobody else's is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from harness.docker_engine import RealEngine, real_engine, why_absent
+from harness.stand_in_service import free_port, until
+from interlock.adapters.compose_runtime import PATH, ComposeServices
+from interlock.core.errors import Conflict, InterlockError, NotFound, Permanent, Transient
+from interlock.core.ports import ProcessResult, ProcessSpec
+from interlock.core.service_runtime import VersionSpec
+from interlock.core.workload import ServiceWorkload
+
+COMPOSE = shutil.which("docker-compose", path=PATH)
+pytestmark = pytest.mark.skipif(
+    why_absent() is not None or COMPOSE is None,
+    reason=why_absent() or "needs docker-compose: apt-get install docker-compose",
+)
+SECRET = "pa$$word"
+PROJECT = """
+services:
+  web:
+    image: shop:v1
+    container_name: shop-web
+    network_mode: host
+    stop_signal: SIGKILL
+    command: ["sh", "-c", "exec httpd -f -p 127.0.0.1:$${PORT:-%(port)s} -h /www"]
+    env_file: secrets.env
+    environment: {PLACE: "${PLACE:-here}"}
+  beat: {image: "shop:v1", network_mode: host, command: celery -A shop beat}
+"""
+
+
+class Guarded:
+    """What a step gives to a runtime: it runs programs as the guard does, and remembers what was said to whom."""
+
+    run, key, attempt, cancelled = 1, "1:0", 1, False
+    blobs: Any = None
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.ran: list[tuple[str, ...]] = []
+        self.said = ""
+
+    def hold(self) -> None:
+        self.held += 1
+
+    def execute(self, spec: ProcessSpec) -> ProcessResult:
+        self.ran.append(spec.argv)
+        done = subprocess.run(
+            [spec.path, *spec.argv[1:]],
+            env=spec.environment,
+            cwd=spec.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=False,
+        )
+        tail = done.stdout.decode(errors="replace")
+        self.said += tail
+        return ProcessResult(
+            exit_code=done.returncode,
+            signal=None,
+            timed_out=False,
+            output_bytes=len(tail),
+            truncated=False,
+            output_sha256="0" * 64,
+            tail=tail,
+            duration_seconds=0.0,
+        )
+
+    def write_output(self, text: str) -> None:
+        raise AssertionError(text)
+
+    def arrange(self, name: str, payload: Any) -> Any:
+        raise AssertionError((name, payload))
+
+
+class Shop(NamedTuple):
+    """An operator's project, and our runtime."""
+
+    engine: RealEngine
+    runtime: ComposeServices
+    folder: Path
+    kept: Path
+    images: dict[str, str]
+    own_port: int
+
+    def declared(self, service: str = "web", **more: Any) -> ServiceWorkload:
+        return ServiceWorkload.model_validate(
+            {
+                "compose": {"project": "shop", "file": "compose.yaml", "service": service, "port": 80},
+                "source": {"image": "shop"},
+                "traffic": {"listen": "127.0.0.1:80"},
+                "stop_grace_seconds": 1,
+                **more,
+            }
+        )
+
+    def spec(self, version: str, port: int | None = None, **more: Any) -> VersionSpec:
+        identity = f"image:{self.images[version]}"
+        given = port if port is not None else free_port()
+        return VersionSpec(
+            workload="web", version=version, declared=self.declared(**more), identity=identity, port=given
+        )
+
+    def containers(self) -> set[str]:
+        return {each["Names"][0] for each in self.engine.call("GET", "/containers/json?all=1")}
+
+
+def page(spec: VersionSpec) -> str:
+    with urllib.request.urlopen(f"http://{spec.address}/version", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def answers(spec: VersionSpec) -> str | None:
+    try:
+        return page(spec)
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Shop]:
+    with real_engine() as engine, tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as name:
+        links = {f"bin/{program}": "busybox" for program in ("sh", "httpd", "sleep")}
+        images = {
+            version: engine.import_image(f"shop:{version}", {**links, "www/version": version})
+            for version in ("v1", "v2")
+        }
+        folder, port = Path(name), free_port()
+        (folder / "compose.yaml").write_text(PROJECT % {"port": port})
+        (folder / "secrets.env").write_text(f"SECRET={SECRET}\n")
+        environment = {"DOCKER_HOST": f"unix://{engine.socket_path}"}
+        runtime = ComposeServices(folder / "kept", lambda: str(folder), lambda: environment)
+        subprocess.run(
+            [str(COMPOSE), "-p", "shop", "up", "-d", "web"],
+            cwd=folder,
+            env={**environment, "PATH": PATH},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        yield Shop(engine, runtime, folder, folder / "kept", images, port)
+
+
+@pytest.fixture
+def shop(opened: Shop) -> Iterator[Shop]:
+    """Only the operator's own container is there, before and after."""
+    yield opened
+    for container in opened.engine.call("GET", "/containers/json?all=1"):
+        if container["Names"] != ["/shop-web"]:
+            opened.engine.call("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+    assert opened.containers() == {"/shop-web"}
+    shutil.rmtree(opened.kept, ignore_errors=True)
+
+
+def test_a_version_is_pinned_to_the_image_its_tag_means_now(shop: Shop) -> None:
+    declared = shop.declared()
+    assert shop.runtime.identify("web", "v1", declared) == f"image:{shop.images['v1']}"
+    by_id = shop.images["v2"].removeprefix("sha256:")
+    assert shop.runtime.identify("web", by_id, declared) == f"image:{shop.images['v2']}"
+    with pytest.raises(NotFound) as unknown:
+        shop.runtime.identify("web", "v9", declared)
+    assert unknown.value.fix == "docker pull shop:v9"
+
+
+def test_two_versions_run_beside_each_other_and_beside_the_operators_own(shop: Shop) -> None:
+    context, one, two = Guarded(), shop.spec("v1"), shop.spec("v2")
+    before = shop.engine.call("GET", "/containers/shop-web/json")
+    for spec in (one, two):
+        state = shop.runtime.start(spec, context)
+        assert (state.identity, state.address, state.phase) == (spec.identity, spec.address, "running")
+        assert state.pid
+        assert state.started_at is not None
+        assert until(lambda spec=spec: answers(spec)) == spec.version
+    assert shop.containers() > {"/shop-web"}
+    assert len(shop.containers()) == 3
+    assert shop.engine.call("GET", "/containers/shop-web/json")["State"] == before["State"]
+    for spec in (one, two):
+        shop.runtime.stop(spec, context)
+        assert shop.runtime.state(spec) is None
+        assert answers(spec) is None
+    assert shop.containers() == {"/shop-web"}
+    assert shop.engine.call("GET", "/containers/shop-web/json")["State"] == before["State"]
+    assert context.held
+
+
+def test_starting_twice_is_starting_once(shop: Shop) -> None:
+    context, spec = Guarded(), shop.spec("v1")
+    first = shop.runtime.start(spec, context)
+    ran = len(context.ran)
+    assert shop.runtime.start(spec, context).pid == first.pid
+    assert len(context.ran) == ran
+    with pytest.raises(Conflict) as other:
+        shop.runtime.start(spec.model_copy(update={"port": free_port()}), context)
+    assert "port" in other.value.message
+    shop.runtime.stop(spec, context)
+    shop.runtime.stop(spec, context)
+
+
+def test_what_runs_is_what_was_pinned_whatever_its_tag_means_by_then(shop: Shop) -> None:
+    context, spec = Guarded(), shop.spec("v1")
+    shop.engine.call("POST", f"/images/{shop.images['v2']}/tag?repo=shop&tag=v1")
+    try:
+        assert shop.runtime.start(spec, context).identity == spec.identity
+        assert until(lambda: answers(spec)) == "v1"
+    finally:
+        shop.engine.call("POST", f"/images/{shop.images['v1']}/tag?repo=shop&tag=v1")
+
+
+def test_a_restart_is_another_process_of_the_same_version(shop: Shop) -> None:
+    context, spec = Guarded(), shop.spec("v2")
+    with pytest.raises(NotFound):
+        shop.runtime.restart(spec, context)
+    before = shop.runtime.start(spec, context)
+    after = shop.runtime.restart(spec, context)
+    assert after.pid != before.pid
+    assert (after.phase, after.identity) == ("running", before.identity)
+    assert until(lambda: answers(spec)) == "v2"
+
+
+def test_a_version_that_dies_is_started_again_by_the_engine(shop: Shop) -> None:
+    context, spec = Guarded(), shop.spec("v1")
+    pid = shop.runtime.start(spec, context).pid
+    assert pid
+    os.kill(pid, 9)
+    until(lambda: (state := shop.runtime.state(spec)) is not None and state.pid not in {None, pid} and state.restarts)
+    assert until(lambda: answers(spec)) == "v1"
+
+
+def test_a_version_that_was_killed_by_hand_is_there_and_does_not_run(shop: Shop) -> None:
+    context, spec = Guarded(), shop.spec("v1")
+    shop.runtime.start(spec, context)
+    (name,) = shop.containers() - {"/shop-web"}
+    shop.engine.call("POST", f"/containers{name}/stop?t=0")
+    state = shop.runtime.state(spec)
+    assert state is not None
+    assert (state.phase, state.pid) == ("stopped", None)
+    assert state.last_exit is not None
+    assert shop.runtime.start(spec, context).phase == "running"
+
+
+def test_the_operators_secrets_stay_in_files_of_ours_alone(shop: Shop) -> None:
+    context, spec = Guarded(), shop.spec("v1", environment={"RELEASE": "{version} for $5"})
+    shop.runtime.start(spec, context)
+    (file,) = [path for path in shop.kept.iterdir() if path.suffix == ".json"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(shop.kept.stat().st_mode) == 0o700
+    (name,) = shop.containers() - {"/shop-web"}
+    settings = shop.engine.call("GET", f"/containers{name}/json")["Config"]["Env"]
+    assert {f"PORT={spec.port}", "PLACE=here", "RELEASE=v1 for $5"} <= {*settings}
+    assert any(each.startswith("SECRET=pa") for each in settings)
+    assert "pa$" not in json.dumps(context.ran) + context.said
+    shop.runtime.stop(spec, context)
+    assert not [*shop.kept.iterdir()]
+
+
+def test_a_version_whose_file_was_lost_can_be_stopped(shop: Shop) -> None:
+    context, spec = Guarded(), shop.spec("v1")
+    shop.runtime.start(spec, context)
+    shutil.rmtree(shop.kept)
+    shop.runtime.stop(spec, context)
+    assert shop.containers() == {"/shop-web"}
+
+
+def test_a_container_that_says_it_is_ours_and_is_not_stays(shop: Shop) -> None:
+    spec = shop.spec("v1")
+    shop.engine.create("liar", Labels={"dev.interlock.version": spec.name, "com.docker.compose.project": "other"})
+    assert shop.runtime.state(spec) is None
+    shop.runtime.stop(spec, Guarded())
+    assert "/liar" in shop.containers()
+
+
+def test_a_scheduler_is_not_run_twice(shop: Shop) -> None:
+    declared = shop.declared("beat")
+    found = [each for each in shop.runtime.inspect("beat", declared) if each.level == "error"]
+    assert "every job would be started twice" in found[0].message
+    spec = VersionSpec(
+        workload="beat", version="v1", declared=declared, identity=f"image:{shop.images['v1']}", port=free_port()
+    )
+    with pytest.raises(Permanent) as refused:
+        shop.runtime.start(spec, Guarded())
+    assert refused.value.code == "compose.not_beside"
+
+
+def test_check_says_what_would_surprise(shop: Shop) -> None:
+    found = " ".join(each.message for each in shop.runtime.inspect("web", shop.declared()))
+    for words in ("container_name shop-web", "the variable PORT", "beat run the same image"):
+        assert words in found
+    with pytest.raises(Permanent, match="has no service nothing"):
+        [*shop.runtime.inspect("web", shop.declared("nothing"))]
+
+
+def test_compose_as_a_plug_in_of_docker_is_taken_as_well(shop: Shop, tmp_path: Path) -> None:
+    program = tmp_path / "docker"
+    program.write_text(f'#!/bin/sh\nshift\nexec {COMPOSE} "$@"\n')
+    program.chmod(0o755)
+    environment = {"DOCKER_HOST": f"unix://{shop.engine.socket_path}"}
+    runtime = ComposeServices(
+        shop.kept, lambda: str(shop.folder), lambda: environment, path=f"{tmp_path}:/usr/bin:/bin"
+    )
+    context, spec = Guarded(), shop.spec("v1")
+    assert runtime.start(spec, context).phase == "running"
+    assert context.ran[0][:2] == (str(program), "compose")
+    runtime.stop(spec, context)
+
+
+def test_without_compose_or_without_an_engine_it_is_said(shop: Shop, tmp_path: Path) -> None:
+    none = ComposeServices(shop.kept, lambda: str(shop.folder), dict, path=str(tmp_path))
+    with pytest.raises(Permanent) as absent:
+        none.inspect("web", shop.declared())
+    assert absent.value.code == "compose.absent"
+    silent = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    gone = ComposeServices(shop.kept, lambda: str(shop.folder), lambda: silent)
+    with pytest.raises(InterlockError) as caught:
+        gone.state(shop.spec("v1"))
+    assert isinstance(caught.value, NotFound | Transient)
+
+
+def test_what_compose_does_not_want_is_told_in_its_words(shop: Shop) -> None:
+    file = shop.folder / "compose.yaml"
+    whole = file.read_text()
+    file.write_text("services: {web: {image: 'shop:v1', nonsense: 1}}")
+    try:
+        with pytest.raises(Permanent, match="nonsense"):
+            shop.runtime.inspect("web", shop.declared())
+    finally:
+        file.write_text(whole)
