@@ -120,7 +120,7 @@ class Route(_Traffic):
             "proxy": declared.traffic.proxy,
             "before": before.model_dump(mode="json") if before is not None else None,
             "after": after.model_dump(mode="json"),
-            "goes_back": goes_back(before, after) or (release is not None and release.state == "going_back"),
+            "goes_back": goes_back(before, after) or _ends(release, before, after),
         }
 
     def _release(self, args: RouteArgs) -> ReleaseRecord | None:
@@ -198,7 +198,7 @@ class Forget(_Traffic):
         found = routed(self.ports.outside, args.workload)
         if found is None:
             msg = f"no proxy carries requests of {args.workload}"
-            raise NotFound(msg, code="traffic.unrouted", fix="interlock view traffic")
+            raise NotFound(msg, code="traffic.unrouted", fix="interlock traffic")
         return {"proxy": found[0], "before": found[1].model_dump(mode="json")}
 
     def plan(self, args: ForgetArgs, facts: JsonObject) -> Plan:
@@ -240,6 +240,12 @@ def _back_to(workload: str, proxy: str, before: Routing | None, after: Routing |
 
 def _target(workload: str) -> Target:
     return Target(kind="route", id=workload, names=(workload,))
+
+
+def _ends(release: ReleaseRecord | None, before: Routing | None, after: Routing) -> bool:
+    """Whether a release that goes back asks for it, wherever users were led meanwhile; it copies nothing anew."""
+    copies = before.mirror if before is not None else None
+    return release is not None and release.state == "going_back" and after.mirror in {None, copies}
 
 
 def _routing(found: object) -> Routing | None:

@@ -42,7 +42,7 @@ class TrafficView(View):
         found = await asyncio.to_thread(self._look, declared if args.workload is None else {args.workload})
         if args.workload is not None and not found:
             msg = f"{args.workload} is neither declared nor routed"
-            raise NotFound(msg, code="workload.unknown", fix="interlock view traffic")
+            raise NotFound(msg, code="workload.unknown", fix="interlock traffic")
         shown: list[JsonValue] = [*found]
         return {"traffic": shown}
 

@@ -26,6 +26,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_decide": ("approve", "deny", "cancel", "resolve"),
     "verbs_hold": ("hold",),
     "verbs_release": ("deploy", "rollback", "release"),
+    "verbs_traffic": ("traffic",),
     "verbs_policy": ("policy",),
     "verbs_schedules": ("schedules",),
     "verbs_audit": ("audit", "backup", "restore"),
@@ -40,7 +41,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("status", "exec", "do", "pending", "approve", "deny", "log", "show", "output", "why", "undo", "retry", "actions"),
-    ("deploy", "rollback", "release"),
+    ("deploy", "rollback", "release", "traffic"),
     ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
     ("init", "serve", "stop", "check", "doctor", "config", "backup", "restore", "demo"),
     ("policy", "schedules", "adopt", "audit"),
