@@ -32,7 +32,7 @@ from interlock.lib.clock import SystemClock
 from interlock.services.inspection import inspect_workloads
 from interlock.services.keeping import ServiceKeeping
 from interlock.services.store import InstanceStore
-from interlock.services.views import ServicesView
+from interlock.services.views import ServicesArgs, ServicesView
 
 SHOP = Path(__file__).resolve().parents[1] / "harness" / "shop_service.py"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -95,7 +95,7 @@ class Stage:
 
     async def shown(self, **args: Any) -> list[dict[str, Any]]:
         view = ServicesView(self.store, self.outside)
-        found = await view.read(ALICE, view.Args(workload=self.name, **args))
+        found = await view.read(ALICE, ServicesArgs(workload=self.name, **args))
         return found["services"]  # type: ignore[return-value]
 
     async def port(self, version: str) -> int:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import pytest
 
@@ -164,7 +165,7 @@ class Turned:
     def monotonic(self) -> float:
         return self.at
 
-    def now(self) -> None:  # type: ignore[override]
+    def now(self) -> datetime:
         raise NotImplementedError
 
     def pause(self, seconds: float) -> None:

@@ -26,14 +26,19 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
+def lead(link: Path, to: str) -> None:
+    link.unlink()
+    link.symlink_to(to)
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "content": lambda root: (root / "a").write_text("two"),
     "a right to execute": lambda root: (root / "bin" / "web").chmod(0o755),
     "a new file": lambda root: (root / "b").touch(),
     "a new folder": lambda root: (root / "empty").mkdir(),
     "another name": lambda root: (root / "a").rename(root / "c"),
-    "a link that leads elsewhere": lambda root: ((root / "link").unlink(), (root / "link").symlink_to("bin")),
-    "a link in the place of a file": lambda root: ((root / "a").unlink(), (root / "a").symlink_to("link")),
+    "a link that leads elsewhere": lambda root: lead(root / "link", "bin"),
+    "a link in the place of a file": lambda root: lead(root / "a", "link"),
 }
 
 
