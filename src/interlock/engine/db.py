@@ -87,6 +87,9 @@ GRANTS: tuple[LiteralString, ...] = (
     "grant insert, update on releases to {app}",
     "grant insert on release_timeline to {app}",
     "grant insert, delete on release_ticks to {app}",
+    "grant insert, update on batch_routing to {app}",
+    "grant insert on batch_comparison to {app}",
+    "grant insert, delete on batch_invocation to {app}",
     "grant delete on run_target, unsealed, event, output, adopted to {app}",
 )
 
