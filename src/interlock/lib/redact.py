@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 BLOT = "[redacted]"
 LINE_BYTES_MAX = 8 * 1024
@@ -55,46 +56,49 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 
 
-class _Pattern:
-    """One kind of secret; without `marks` every text is searched."""
+class _Pattern(NamedTuple):
+    """One kind of secret. Without `marks` every text is searched; where they are `folded`, case does not count."""
 
-    __slots__ = ("_folded", "_marks", "expression", "name")
-
-    def __init__(self, name: str, marks: tuple[str, ...], pattern: str) -> None:
-        self.name = name
-        self.expression = re.compile(pattern, re.DOTALL)
-        self._marks = marks
-        self._folded = bool(self.expression.flags & re.IGNORECASE)
-
-    def may_be_in(self, text: str) -> bool:
-        """Whether a match is possible."""
-        searched = text.casefold() if self._folded and self._marks else text
-        for mark in self._marks:
-            if mark in searched:
-                return True
-        return not self._marks
+    name: str
+    marks: tuple[str, ...]
+    expression: re.Pattern[str]
+    folded: bool
 
 
 class Redactor:
     """Knows the built-in patterns and a project's own."""
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
-        own = [("declared secret", (), f"(?P<secret>{pattern})") for pattern in extra]
-        self._patterns = [_Pattern(name, marks, pattern) for name, marks, pattern in (*_PATTERNS, *own)]
+        self._own = [_pattern("declared secret", (), f"(?P<secret>{pattern})") for pattern in extra]
+        self._built_in = [_pattern(*each) for each in _PATTERNS]
 
     def find(self, text: str) -> str | None:
         """The name of the first kind of secret that `text` seems to hold, or None."""
-        for pattern in self._patterns:
-            if pattern.may_be_in(text) and pattern.expression.search(text):
-                return pattern.name
-        return None
+        return next((pattern.name for pattern in self._possible(text) if pattern.expression.search(text)), None)
 
     def redact(self, text: str) -> str:
         """`text` with every secret blotted out."""
-        for pattern in self._patterns:
-            if pattern.may_be_in(text):
-                text = pattern.expression.sub(_blot, text)
+        # What is blotted leaves no mark behind, nor makes one: what was not possible before it is not afterwards.
+        for pattern in self._possible(text):
+            text = pattern.expression.sub(_blot, text)
         return text
+
+    def _possible(self, text: str) -> list[_Pattern]:
+        """Those that may match. Most texts are a few words, so that this asks as little as it can."""
+        folded = text.casefold()
+        found = []
+        for pattern in self._built_in:
+            searched = folded if pattern.folded else text
+            for mark in pattern.marks:
+                if mark in searched:
+                    found.append(pattern)
+                    break
+        return found + self._own if self._own else found
+
+
+def _pattern(name: str, marks: tuple[str, ...], written: str) -> _Pattern:
+    expression = re.compile(written, re.DOTALL)
+    return _Pattern(name, marks, expression, folded=bool(expression.flags & re.IGNORECASE))
 
 
 def _blot(match: re.Match[str]) -> str:
