@@ -259,9 +259,12 @@ def first_step(release: Release) -> int:
 
 
 def percent_of(release: Release) -> float:
-    """Which part of the users have the candidate, by what the release wants."""
-    share = dict(wanted(release).shares or ()).get(release.candidate, 0)
-    return share / 100
+    """Which part of the users have the candidate, where the release stands."""
+    state = release.was if release.state in STOPPED and release.was is not None else release.state
+    if state in {"watching", "released"}:
+        return 100.0
+    step = release.current
+    return step.weight_percent if state == "canary" and isinstance(step, CanaryStep) else 0.0
 
 
 def waiting_words(release: Release) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from interlock.core.workload import CanaryStep, ReleaseSettings, ReleaseStep, ServiceWorkload, ShadowStep
 
-_COLUMN = 12
+_COLUMN = 14
 _IDENTITY_CHARACTERS = 19
 
 

@@ -79,11 +79,13 @@ class Rollout:
         self._routing_at: dict[int, float] = {}
         self._stands: dict[int, Release] = {}
         self._stuck: dict[int, InterlockError] = {}
+        self._away: InterlockError | None = None
 
     @property
     def troubles(self) -> Iterable[InterlockError]:
         """What needs somebody: releases that are frozen or wait, and work on one that fails."""
-        found = [*self._stuck.values(), *filter(None, map(_trouble, self._stands.values()))]
+        away = [self._away] if self._away is not None else []
+        found = [*away, *self._stuck.values(), *filter(None, map(_trouble, self._stands.values()))]
         return found[:TROUBLES_MAX]
 
     def stands(self, release: Release) -> Release:
@@ -91,17 +93,18 @@ class Rollout:
         return self._stands.get(release.number, release)
 
     async def work(self) -> None:
-        """Until no release is on its way. Raises Transient without a database."""
+        """For ever: whoever moves a release is not kept waiting. A database that is away is asked again."""
         tasks: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
-                active = await self._store.active()
-                for release in active:
-                    if release.number not in tasks:
-                        tasks[release.number] = asyncio.create_task(self._attend(release), name=_name(release))
+                try:
+                    for release in await self._store.active():
+                        if release.number not in tasks:
+                            tasks[release.number] = asyncio.create_task(self._attend(release), name=_name(release))
+                    self._away = None
+                except Transient as error:
+                    self._away = error
                 tasks = {number: task for number, task in tasks.items() if not task.done()}
-                if not tasks and not active:
-                    return
                 await self._live.any_moved(LOOK_SECONDS)
         finally:
             await cancel_all(set(tasks.values()))

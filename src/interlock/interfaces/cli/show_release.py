@@ -107,16 +107,15 @@ def show_comparison(screen: Screen, data: Record) -> None:
     ]
     screen.rows(("", *names), [(*row[:-1], row[-1]) for row in rows])
     screen.blank()
-    for criterion in data.records("criteria"):
-        verdict = criterion.text("verdict")
-        screen.line(
-            styled({"go": "succeeded", "no_go": "failed"}.get(verdict, "warning"), verdict.replace("_", "-").upper()),
-            f"  {criterion.text('name')}: {criterion.text('words')}",
-            indent=2,
-        )
-    for difference in data.records("differences"):
-        screen.line(difference.text("path"), Text(f"  {difference.text('grade')}", style="dim"), indent=2)
-        screen.quiet(difference.text("words"), indent=4)
+    words = {"go": ("succeeded", "GO"), "no_go": ("failed", "NO-GO")}
+    found: list[tuple[Text | str, ...]] = [
+        (styled(*words.get(each.text("verdict"), ("warning", "?"))), each.text("name"), each.text("words"))
+        for each in data.records("criteria")
+    ]
+    screen.rows(("", "", ""), found)
+    if data.texts("differences"):
+        screen.blank()
+        screen.raw("\n".join(data.texts("differences")))
 
 
 class Progress:

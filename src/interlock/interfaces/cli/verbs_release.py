@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 EXIT_OF_STATE = {"released": SUCCEEDED, "paused": NOTHING_DONE_YET, "frozen": UNRESOLVED}
 """By the state that a release ended or stopped in; `rolled_back`, `failed` and `aborted` count as failed."""
+BACK = frozenset({"rolled_back", "failed", "aborted"})
+"""What whoever goes back wants."""
 LOOK_SECONDS = 10
 RESTS = frozenset({"released", "rolled_back", "failed", "aborted", "paused", "frozen"})
 
@@ -92,7 +94,9 @@ def rollback(
         words.append("--accept-irreversible")
     elif confirm is None:
         confirm = BARE_CONFIRM
-    return _order(caller, "release.rollback", args, words, confirm, wait=wait)
+    known = caller.view("releases", workload=workload).records("timeline")
+    after = max((line.number("id") for line in known), default=0)
+    return _order(caller, "release.rollback", args, words, confirm, wait=wait, after=after, wanted=BACK)
 
 
 @verb(
@@ -308,6 +312,8 @@ def _order(
     *,
     wait: bool,
     reason: str | None = None,
+    after: int = 0,
+    wanted: frozenset[str] = frozenset(),
 ) -> Answer:
     """Ask; when that was done and somebody stays, follow the release."""
     told = reason or args.get("reason")
@@ -319,11 +325,13 @@ def _order(
     if not wait:
         answer.next = [f"interlock release watch {workload}", f"interlock release status {workload}"]
         return answer
-    return _follow(caller, workload, None)
+    return _follow(caller, workload, None, after, wanted)
 
 
-def _follow(caller: Caller, workload: str, number: int | None) -> Answer:
-    """Its timeline as it grows, until it rests."""
+def _follow(
+    caller: Caller, workload: str, number: int | None, after: int = 0, wanted: frozenset[str] = frozenset()
+) -> Answer:
+    """Its timeline as it grows, behind the line `after`, until it rests; `wanted` are ends that are no failure."""
     from interlock.interfaces.cli.show_release import Progress
 
     data = caller.view("releases", workload=workload, release=number)
@@ -333,7 +341,6 @@ def _follow(caller: Caller, workload: str, number: int | None) -> Answer:
         )
     found = data.records("releases")[0]
     number = found.number("number")
-    after = 0
     lines: list[object] = []
     with Progress(shown=caller.table, colour=caller.colour) as progress:
         while True:
@@ -350,17 +357,18 @@ def _follow(caller: Caller, workload: str, number: int | None) -> Answer:
             progress.stand(found)
             if found.text("state") in RESTS:
                 break
-    return _ended(caller, found, lines)
+    return _ended(caller, found, lines, wanted)
 
 
-def _ended(caller: Caller, found: Record, lines: list[object]) -> Answer:
+def _ended(caller: Caller, found: Record, lines: list[object], wanted: frozenset[str]) -> Answer:
     state, workload = found.text("state"), found.text("workload")
     following = {
         "paused": [f"interlock release resume {workload}", f"interlock release abort {workload}"],
         "frozen": [f"interlock release report {workload}", f"interlock release promote {workload}"],
         "released": [f"interlock rollback {workload}"],
     }.get(state, [f"interlock release report {workload}"])
-    answer = Answer(status=state, exit_code=EXIT_OF_STATE.get(state, FAILED), next=following)
+    code = (SUCCEEDED if state in wanted else FAILED) if wanted else EXIT_OF_STATE.get(state, FAILED)
+    answer = Answer(status=state, exit_code=code, next=following)
     if not caller.table:
         answer.data = {"release": dict(found.data), "timeline": lines}
     return answer
