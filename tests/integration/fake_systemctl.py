@@ -2,14 +2,20 @@
 
 Hand-written, because systemd is not to be had in a container. Beside this file's copy lie `units.json` (name ->
 properties; `Names` holds aliases) and `mode`: well, hang, garbage, bytes, half, lines, cut, fewer, more,
-fails, flood, empty.
+fails, flood, empty, refuses. An instance of a template that has a `Command` is started and stopped for real, with the
+environment that its `EnvironmentFiles` says.
 """
 
 import fnmatch
 import json
+import os
 import re
+import shlex
+import signal
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -37,7 +43,8 @@ def find(units: dict[str, dict[str, str]], name: str) -> dict[str, str]:
     template = re.sub(r"@.+(\.[a-z]+)$", r"@\1", name)
     if template in units and template != name:
         loaded = {"LoadState": "loaded", "ActiveState": "inactive", **units[template]}
-        return {**loaded, "Id": name, "Names": name}
+        files = loaded.get("EnvironmentFiles", "").replace("%i", name[name.index("@") + 1 : name.rindex(".")])
+        return {**loaded, "Id": name, "Names": name, **({"EnvironmentFiles": files} if files else {})}
     return {"Id": name, "Names": name, "LoadState": "not-found", "ActiveState": "inactive"}
 
 
@@ -72,6 +79,47 @@ def show(argv: list[str]) -> int:
     return 0
 
 
+def begin(unit: dict[str, str]) -> int:
+    """Execute its command as a process of its own; returns its id, or 0 when it cannot be."""
+    path = unit["EnvironmentFiles"].partition(" (")[0]
+    lines = [line for line in Path(path).read_text().splitlines() if line and not line.startswith("#")]
+    environment = dict(shlex.split(line)[0].partition("=")[::2] for line in lines)
+    nowhere = subprocess.DEVNULL
+    streams = {"stdin": nowhere, "stdout": nowhere, "stderr": nowhere}
+    command = json.loads(unit["Command"])
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)  # type: ignore[call-overload]
+    return int(process.pid)
+
+
+def end(unit: dict[str, str]) -> None:
+    """End its process, if there is one."""
+    try:
+        os.kill(int(unit.get("MainPID", "0")) or 1 << 22, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def job(verb: str, name: str) -> int:
+    """`start`, `stop`, `restart` and `reset-failed` of an instance."""
+    units = json.loads((HERE / "units.json").read_text())
+    unit = find(units, name)
+    if unit["LoadState"] == "not-found":
+        sys.stderr.write(f"Failed to {verb} {name}: Unit {name} not found.\n")
+        return 5
+    if verb in ("stop", "restart"):
+        end(unit)
+        unit |= {"ActiveState": "inactive", "MainPID": "0", "ExecMainCode": "2", "ExecMainStatus": "9"}
+    if verb == "reset-failed":
+        unit["ActiveState"] = "inactive"
+    if verb in ("start", "restart") and unit["ActiveState"] != "active":
+        pid = begin(unit)
+        unit |= {"ActiveState": "active", "MainPID": str(pid), "ExecMainCode": "0", "ExecMainStatus": "0"}
+        unit["ExecMainStartTimestampMonotonic"] = str(time.monotonic_ns() // 1000)
+    units[name] = unit
+    (HERE / "units.json").write_text(json.dumps(units))
+    return 0
+
+
 def main() -> int:
     """Behave as `mode` says."""
     mode = (HERE / "mode").read_text()
@@ -91,6 +139,11 @@ def main() -> int:
         return 0
     if mode == "empty":
         return 0
+    if mode == "refuses":
+        sys.stderr.write("Failed to start: Access denied\n")
+        return 4 if "show" not in sys.argv else show(sys.argv[1:])
+    if sys.argv[-3] in ("start", "stop", "restart", "reset-failed"):
+        return job(sys.argv[-3], sys.argv[-1])
     return show(sys.argv[1:])
 
 

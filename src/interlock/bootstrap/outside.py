@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from interlock.adapters.compose_runtime import ComposeServices
 from interlock.adapters.devices import DeviceTargets
 from interlock.adapters.docker import DockerTargets
 from interlock.adapters.envoy import EnvoyProxy
@@ -28,6 +29,7 @@ from interlock.adapters.source_layout import OwnLayouts
 from interlock.adapters.sql_databases import PostgresDatabases
 from interlock.adapters.sql_parser import ProcessParser
 from interlock.adapters.systemd import UnitTargets
+from interlock.adapters.systemd_runtime import SystemdServices
 from interlock.adapters.web import OutsideWeb
 from interlock.bootstrap.foundation import Base
 from interlock.bootstrap.kept import own_keeper
@@ -47,7 +49,7 @@ from interlock.core.release import RELEASES
 from interlock.core.remote_host import REMOTE_HOSTS
 from interlock.core.schedule import SCHEDULES
 from interlock.core.service_instance import SERVICE_INSTANCES
-from interlock.core.service_runtime import COMMANDS
+from interlock.core.service_runtime import COMMANDS, COMPOSE, SYSTEMD
 from interlock.core.source_layout import SOURCE_LAYOUTS
 from interlock.core.traffic import ENVOY, NGINX
 from interlock.core.web import WEB
@@ -91,6 +93,12 @@ def outside_systems(base: Base) -> Outside:
             HEALTH_PROBE: HttpProbe(base.clock),
             SOURCE_LAYOUTS: OwnLayouts(base.locations.state_folder / "workloads", git, base.clock),
             COMMANDS: CommandServices(keeper),
+            COMPOSE: ComposeServices(
+                base.locations.state_folder / "compose",
+                lambda: base.project().folder,
+                lambda: base.project().contexts.get("docker", ProgramContext()).environment,
+            ),
+            SYSTEMD: SystemdServices(base.clock),
             SERVICE_INSTANCES: StoredInstances(InstanceStore(base.database)),
             RELEASES: StoredReleases(ReleaseStore(base.database)),
             POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
