@@ -327,7 +327,7 @@ async def test_what_should_run_and_does_not_is_a_trouble_until_it_runs_again(sta
     (trouble,) = await stage.troubles()
     assert isinstance(trouble, InterlockError)
     assert trouble.code == "service.down"
-    assert "service.start" in (trouble.fix or "")
+    assert "service start" in (trouble.fix or "")
     assert (await stage.start()).state is RunState.SUCCEEDED
     assert await stage.troubles() == []
     assert shown["address"] == (await stage.shown())[0]["address"]

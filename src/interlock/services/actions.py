@@ -183,7 +183,7 @@ class ServiceStop(_OfVersions):
         known = self.known(args.workload, args.version)
         if known is None:
             msg = f"no version {args.version} of {args.workload} was started here"
-            raise NotFound(msg, code="service.unknown", fix="interlock view services")
+            raise NotFound(msg, code="service.unknown", fix="interlock service list")
         share = self._share(known.spec.declared, args.workload, args.version)
         if share and not args.even_if_used:
             raise in_use(args.workload, args.version)
@@ -232,7 +232,7 @@ class ServiceRestart(_OfVersions):
         if not standing:
             what = args.workload if args.version is None else f"{args.workload} {args.version}"
             msg = f"nothing of {what} runs"
-            raise NotFound(msg, code="service.unknown", fix="interlock view services")
+            raise NotFound(msg, code="service.unknown", fix="interlock service list")
         standing.sort(key=lambda each: each.spec.version)
         return {"specs": [each.spec.model_dump(mode="json") for each in standing]}
 
@@ -308,7 +308,7 @@ def short(identity: str) -> str:
 def in_use(workload: str, version: str) -> Conflict:
     """Users have it."""
     msg = f"users have {workload} {version}"
-    return Conflict(msg, code="service.in_use", fix="route them to another version first: interlock release status")
+    return Conflict(msg, code="service.in_use", fix="give them another version first: interlock deploy")
 
 
 def _preview(spec: VersionSpec, facts: JsonObject) -> str:

@@ -95,5 +95,5 @@ def trouble_of(instance: ServiceInstance, state: InstanceState | None) -> Interl
         msg, fix = f"{spec.name} ended too often and was given up ({state.last_exit})", f"see {state.log}"
     else:
         msg, fix = f"{spec.name} should run, and does not", f"see {state.log}"
-    ask = f"interlock do service.start --arg workload={spec.workload} --arg version={spec.version}"
+    ask = f"interlock service start {spec.workload} {spec.version}"
     return Permanent(msg, code="service.down", fix=f"{fix}; then: {ask}")

@@ -134,7 +134,7 @@ class VersionSteps:
         """Raises Conflict: users got it since this was planned, or before its start was taken back."""
         if share_of(self._plane(spec).current(spec.workload), spec.version):
             msg = f"users have {spec.workload} {spec.version}"
-            raise Conflict(msg, code="service.in_use", fix="route them to another version first")
+            raise Conflict(msg, code="service.in_use", fix="give them another version first: interlock deploy")
 
     def _drain(self, spec: VersionSpec) -> None:
         """Bounded; a proxy that cannot say is not waited for."""
@@ -152,7 +152,7 @@ class VersionSteps:
         known = self._known(spec)
         if known is None or known.stage not in STANDING:
             msg = f"{spec.name} was stopped meanwhile"
-            raise NotFound(msg, code="service.unknown", fix="interlock view services")
+            raise NotFound(msg, code="service.unknown", fix="interlock service list")
         state = self._runtime(known.spec).restart(known.spec, self._context)
         data: JsonObject = {"address": state.address, "pid": state.pid}
         return StepResult(ok=True, summary=f"{spec.name} was restarted", data=data)

@@ -69,7 +69,7 @@ class InstanceStore:
             port = next((port for port in ports if port not in {row["port"] for row in rows}), None)
             if port is None:
                 msg = "no port is free for another version"
-                raise Conflict(msg, code="service.ports", fix="stop versions that nobody needs")
+                raise Conflict(msg, code="service.ports", fix="stop versions that nobody needs: interlock service list")
             placed = spec.model_copy(update={"port": port})
             await _insert(connection, placed, run, release, now)
         return placed

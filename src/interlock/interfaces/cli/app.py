@@ -27,6 +27,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_hold": ("hold",),
     "verbs_release": ("deploy", "rollback", "release"),
     "verbs_traffic": ("traffic",),
+    "verbs_services": ("service",),
     "verbs_policy": ("policy",),
     "verbs_schedules": ("schedules",),
     "verbs_audit": ("audit", "backup", "restore"),
@@ -41,7 +42,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("status", "exec", "do", "pending", "approve", "deny", "log", "show", "output", "why", "undo", "retry", "actions"),
-    ("deploy", "rollback", "release", "traffic"),
+    ("deploy", "rollback", "release", "service", "traffic"),
     ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
     ("init", "serve", "stop", "check", "doctor", "config", "backup", "restore", "demo"),
     ("policy", "schedules", "adopt", "audit"),
@@ -51,7 +52,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 
 _FORMATS = ("json", "yaml", "table")
 _SHARED = frozenset({"-o", "--output", "--project", "--as"})
-_GROUPS_OF_VERBS = frozenset({"audit", "config", "host", "policy", "release", "schedules", "tokens"})
+_GROUPS_OF_VERBS = frozenset({"audit", "config", "host", "policy", "release", "schedules", "service", "tokens"})
 
 
 class Verbs(TyperGroup):

@@ -134,7 +134,7 @@ def stop(caller: Caller) -> Answer:
         write_note(say("stopped") if resident is not None else say("Interlock does not run here"))
         if kept:
             write_note(say("these go on without it: {names}", names=", ".join(kept)))
-            write_note(say("to end a version of a service: interlock do service.stop"))
+            write_note(say("to end a version of a service: interlock service stop"))
     return Answer(status="stopped", data={"pid": pid, "kept": [*kept]})
 
 
