@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from interlock.comparison.answers import FOUND_MAX, Answer, compare_answers, keys_in
+from interlock.comparison.answers import FOUND_MAX, Answer, compare_answers, keys_in, unanswered
 from interlock.comparison.rules import ReadyRules
 from interlock.core.comparison import ComparisonRules, FieldRule, LinearPattern
 
@@ -121,6 +121,20 @@ def test_a_key_field_blocks_unless_a_rule_names_something_in_it_more_closely() -
     ]
     closer = {"path": "$.o.at", "grade": "ignore", "reason": "a clock"}
     assert _differences(stable, candidate, everything, closer, keys=("$.o",)) == [("$.o.id", "changed", "block")]
+
+
+def test_what_holds_a_key_field_counts_for_it_as_well() -> None:
+    rules = _ready({"path": "$.o", "grade": "warn"}, keys=("$.o.id", "$.o", "$.o.items[*].price", "$.**.deep"))
+    gone = compare_answers(Answer(200, JSON, b'{"o": {"id": 1}}'), Answer(200, JSON, b"{}"), rules)
+    assert [(each.grade, each.way.keys) for each in gone.found] == [("block", (1, 0, 2))]
+    inside = compare_answers(
+        Answer(200, JSON, b'{"o": {"id": 1, "items": [{"price": 1}]}}'),
+        Answer(200, JSON, b'{"o": {"id": 1, "items": []}}'),
+        rules,
+    )
+    assert [(each.field, each.way.keys) for each in inside.found] == [("$.o.items[*]", (1, 2))]
+    nothing = unanswered(Answer(200, JSON, b'{"o": {"id": 1}}'), "no answer in time", rules)
+    assert [(each.grade, set(each.way.keys)) for each in nothing.found] == [("block", {0, 1})]
 
 
 def test_an_expired_rule_no_longer_counts_and_is_told() -> None:

@@ -115,6 +115,20 @@ def test_a_key_field_that_is_noise_itself_shows_nothing_and_says_so() -> None:
     assert "v1 differs from itself in 1,000 of 1,000 answers" in verdict.words
 
 
+def test_noise_that_blocks_but_is_no_key_field_holds_nothing_up_and_is_named() -> None:
+    """A list that is another one each time: known as noise from the first time it was seen to be."""
+    triples = [
+        (f'{{"total": 1, "a": [{"1," * i}1]}}', f'{{"total": 1, "a": [1{",1" * j}]}}') for i, j in ((3, 2), (2, 3))
+    ]
+    mixed = [((one, other, one), 300) for one, other in triples] + [((one, one, other), 300) for one, other in triples]
+    summary = _summary(_tally(KEYED, *mixed).state())
+    verdict = shadow_verdict(summary, KEYED, PAIRS, NOW)
+    assert verdict.verdict != "no_go"
+    assert "$.a[*]" in summary.noise_fields
+    overall, key = summary.tally.agreements
+    assert (overall.noise_only, overall.candidate_only, key.candidate_only) == (1, 0, 0)
+
+
 def test_a_budget_lets_few_differences_pass() -> None:
     rules = ComparisonRules(rules=(FieldRule(path="$.note", budget_percent=5),))
     few = ('{"note": 1}', '{"note": 1}', '{"note": 2}')

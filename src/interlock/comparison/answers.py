@@ -141,9 +141,9 @@ def compare_answers(stable: Answer, candidate: Answer, rules: ReadyRules) -> Com
     return Comparison(tuple(walk.kept), walk.more)
 
 
-def unanswered(stable: Answer, why: str) -> Comparison:
+def unanswered(stable: Answer, why: str, rules: ReadyRules) -> Comparison:
     """The one difference of a candidate that gave no answer; it blocks whatever the rules say of the status."""
-    way = Way(None, is_exact, None, outranked=False)
+    way = Way(None, is_exact, None, outranked=False, keys=tuple(keys_in(stable, rules)))
     return Comparison((Found(("$status",), "status", stable.status, why, way, "block", "it gives no answer"),))
 
 

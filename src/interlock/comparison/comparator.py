@@ -164,7 +164,7 @@ class Comparator:
 
     def _held_against(self, first: Answer, other: Answer | Unanswered) -> Comparison:
         if isinstance(other, Unanswered):
-            return unanswered(first, _WORDS[other.why])
+            return unanswered(first, _WORDS[other.why], self._rules)
         return compare_answers(first, other, self._rules)
 
     async def _ask_again(self) -> None:
@@ -209,15 +209,18 @@ class Comparator:
         told = found.told()
         name = str(found.parts[-1])
         return told.model_copy(
-            update={"stable": self._blotted(name, told.stable), "candidate": self._blotted(name, told.candidate)}
+            update={
+                "path": self._redactor.redact(told.path),  # rows are named by their keys
+                "stable": self._blotted(name, told.stable),
+                "candidate": self._blotted(name, told.candidate),
+            }
         )
 
     def _blotted(self, name: str, value: JsonValue) -> JsonValue:
         """A field that is named like a secret holds one, whatever it looks like."""
-        if not isinstance(value, str):
-            return value
-        label = f"{name}="
-        return self._redactor.redact(label + value).removeprefix(label)
+        label, text = f"{name}=", value if isinstance(value, str) else json.dumps(value)
+        blotted = self._redactor.redact(label + text).removeprefix(label)
+        return value if blotted == text else blotted
 
     def _write(self, request: SafeRequest, difference: Difference) -> None:
         target = self._redactor.redact(without_secret_parameters(request.target))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import NamedTuple
 
 from interlock.comparison.equality import Equal, equality
@@ -32,11 +33,13 @@ class Way(NamedTuple):
     rule: FieldRule | None
     is_equal: Equal
     key: int | None
-    """Which of the key fields it belongs to."""
+    """Which of the key fields it belongs to; the first one."""
     outranked: bool
     """The rule does not name the field more closely than the key fields do: a difference blocks, whatever it says."""
     budget_percent: float = 0.0
     """Which part of the answers may differ here; of a rule for stars, a key field has no budget."""
+    keys: tuple[int, ...] = ()
+    """All key fields that differ when this differs: those it belongs to, and those that lie within it."""
 
     @property
     def is_ignored(self) -> bool:
@@ -46,7 +49,10 @@ class Way(NamedTuple):
     def grade(self, kind: Kind) -> tuple[Grade, str]:
         """How grave a difference of this kind is here, and why."""
         if self.key is not None and (self.rule is None or self.outranked):
-            return "block", "it is a key field"
+            grade, reason = GRADE_WITHOUT_RULE[kind]
+            if grade != "block":
+                reason = "it is a key field" if kind == "changed" else f"{reason}, and it is about a key field"
+            return "block", reason
         if self.rule is None:
             return GRADE_WITHOUT_RULE[kind]
         return self.rule.grade, self.rule.reason or f"the rule for {self.rule.path}"
@@ -85,7 +91,7 @@ class ReadyRules:
         """Rules that no longer count, for the report."""
         return tuple(rule for rule in self.declared.rules if self._is_expired(rule))
 
-    @property
+    @cached_property
     def headers(self) -> frozenset[str]:
         """Which headers are compared: the content type, and those that a rule or a key field names."""
         patterns = [*self.keys, *(pattern for pattern, _, _ in self._rules)]
@@ -107,10 +113,13 @@ class ReadyRules:
         return known
 
     def _decide(self, parts: Parts) -> Way:
-        key = next((number for number, pattern in enumerate(self.keys) if pattern.covers(parts)), None)
+        keys = [number for number, pattern in enumerate(self.keys) if pattern.covers(parts)]
+        within = [number for number, pattern in enumerate(self.keys) if pattern.lies_below(parts)]
+        touched = (*keys, *within)
+        closeness = max((self.keys[number].literals for number in touched), default=-1)
+        key = touched[0] if touched else None
         for pattern, rule, is_equal in self._rules:
             if pattern.fits(parts) or (rule.grade == "ignore" and pattern.covers(parts)):
-                closeness = -1 if key is None else self.keys[key].literals
                 budget = 0.0 if closeness > pattern.literals else rule.budget_percent
-                return Way(rule, is_equal, key, closeness >= pattern.literals, budget)
-        return Way(None, equality(None), key, outranked=False)
+                return Way(rule, is_equal, key, closeness >= pattern.literals, budget, touched)
+        return Way(None, equality(None), key, outranked=False, keys=touched)

@@ -184,7 +184,7 @@ def _missing(summary: ShadowSummary, rules: ComparisonRules, pairs_wanted: int, 
     for agreement in wanted_agreements(summary):
         bound = agreement.lower_bound_percent(rules.confidence_percent)
         what = agreement.field or "what blocks"
-        if agreement.is_noisy:
+        if agreement.field is not None and agreement.is_noisy:
             return (
                 f"{what}: {summary.stable_version} differs from itself in {agreement.counts.noise:,} of"
                 f" {agreement.pairs:,} answers, so that nothing can be shown; give it a rule"
@@ -206,15 +206,14 @@ def _why_few(summary: ShadowSummary) -> str:
 
 
 def wanted_agreements(summary: ShadowSummary) -> tuple[Agreement, ...]:
-    """What must agree: each key field, or where there is none, all that blocks."""
-    keys = tuple(each for each in summary.tally.agreements if each.field is not None)
-    return keys or summary.tally.agreements[:1] or (Agreement(field=None),)
+    """What must agree: all that blocks and is not noise, and each key field."""
+    return summary.tally.agreements or (Agreement(field=None),)
 
 
 def sentence(summary: ShadowSummary, rules: ComparisonRules) -> str:
     """All of it in one sentence for people."""
     bounds = [each.lower_bound_percent(rules.confidence_percent) for each in wanted_agreements(summary)]
-    what = "key fields" if rules.key_fields else "what blocks"
+    what = "key fields and all that blocks" if rules.key_fields else "what blocks"
     noise = summary.noise_fields
     warned = sum(row.grade == "warn" and row.is_proven for row in summary.tally.fields)
     return (

@@ -211,6 +211,7 @@ class Tally:
         self.pairs = state.pairs
         self.untold = state.untold
         self._rows = {(row.field, row.grade): _Row.of(row) for row in state.fields}
+        self._noisy = {place for place, row in self._rows.items() if row.seen.noise}
         known = {agreement.field: agreement.counts for agreement in state.agreements}
         self._names: tuple[str | None, ...] = (None, *(pattern.text for pattern in rules.keys))
         self._agreements = [known.get(name, Counts()) for name in self._names]
@@ -241,6 +242,7 @@ class Tally:
         for now in differed.values():
             now.row.add(candidate=now.candidate, noise=now.noise)
         self._agree(candidate.found, noise.found, keys)
+        self._noisy |= there.keys()
         return tuple(worth)
 
     def _row(self, place: tuple[str, Grade], first: Found, was: tuple[bool, bool]) -> _Row:
@@ -265,10 +267,19 @@ class Tally:
 
     def _agree(self, candidate: Sequence[Found], noise: Sequence[Found], keys: Iterable[int]) -> None:
         here, there = _keys_of(candidate), _keys_of(noise)
-        self._agreements[0] = self._agreements[0].plus(candidate=_blocks(candidate), noise=_blocks(noise))
+        self._agreements[0] = self._agreements[0].plus(candidate=self._blocks(candidate), noise=self._blocks(noise))
         for key in here | there | set(keys):
             counts = self._agreements[key + 1]
             self._agreements[key + 1] = counts.plus(candidate=key in here, noise=key in there)
+
+    def _blocks(self, found: Sequence[Found]) -> bool:
+        """Whether anything differs that blocks. What has a budget is held against that; what is known as noise (from
+        earlier triples, and never from this one: else chance would choose what counts) is for the paired test.
+        """
+        return any(
+            each.grade == "block" and not each.way.budget_percent and (each.field, each.grade) not in self._noisy
+            for each in found
+        )
 
     def wants_asking_again(self, difference: Difference) -> bool:
         """Whether this difference stops a release and is not proven by now: then the request is to be asked again."""
@@ -319,10 +330,5 @@ def _by_field(found: Sequence[Found]) -> dict[tuple[str, Grade], list[Found]]:
     return places
 
 
-def _blocks(found: Sequence[Found]) -> bool:
-    """Whether anything differs that blocks; what has a budget is held against that."""
-    return any(each.grade == "block" and not each.way.budget_percent for each in found)
-
-
 def _keys_of(found: Sequence[Found]) -> set[int]:
-    return {each.way.key for each in found if each.way.key is not None}
+    return {key for each in found for key in each.way.keys}

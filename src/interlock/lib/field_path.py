@@ -95,6 +95,11 @@ class FieldPattern:
             return self.fits(parts)
         return _fits(self._covering, parts)
 
+    def lies_below(self, parts: Parts) -> bool:
+        """Whether it names something within this field; of a pattern with `**`, what comes before is known."""
+        above = self.tokens[: len(parts)]
+        return len(above) == len(parts) < len(self.tokens) and DEEP not in above and _fits(above, parts)
+
     @cached_property
     def _covering(self) -> tuple[Token, ...]:
         return self.tokens if self.tokens[-1] is DEEP else (*self.tokens, DEEP)
