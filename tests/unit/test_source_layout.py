@@ -12,7 +12,7 @@ from interlock.adapters import folder_digest as digests
 from interlock.adapters.folder_digest import folder_digest
 from interlock.core.errors import Invalid, NotFound
 from interlock.core.service_runtime import VersionSpec
-from interlock.core.workload import ServiceWorkload, filled
+from interlock.core.workload import ServiceWorkload, filled, filled_values
 from interlock.services.model import PORTS, laid_of, port_order, runs_alike
 
 
@@ -84,6 +84,8 @@ def declared(**changes: object) -> ServiceWorkload:
 
 def test_places_are_filled_and_one_that_means_nothing_is_refused() -> None:
     assert filled(("a{port}b", "{version}", "{"), {"port": "1", "version": "{port}"}) == ("a1b", "{port}", "{")
+    environment = filled_values({"A": '{"port": {port}}', "B": "{none}"}, {"port": "1"})
+    assert environment == {"A": '{"port": 1}', "B": "{none}"}
     with pytest.raises(Invalid) as caught:
         filled(("{input}",), {"port": "1"})
     assert "port" in (caught.value.fix or "")

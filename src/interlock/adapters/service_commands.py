@@ -11,7 +11,7 @@ from interlock.core.errors import Invalid, NotFound
 from interlock.core.keeper import Keeper, KeptProcess, KeptState
 from interlock.core.ports import StepContext
 from interlock.core.service_runtime import InstanceState, RuntimeFinding, VersionSpec
-from interlock.core.workload import ServiceWorkload, filled
+from interlock.core.workload import ServiceWorkload, filled, filled_values
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -92,13 +92,12 @@ class CommandServices:
         declared = spec.declared
         folder = spec.source or "/"
         places = places_of(spec)
-        given = dict(zip(declared.environment, filled(declared.environment.values(), places), strict=True))
         environment = {
             "PATH": PATH,
             "LANG": "C.UTF-8",
             "PORT": str(spec.port),
             "VERSION": spec.version,
-            **given,
+            **filled_values(declared.environment, places),
         }
         program, *arguments = filled(declared.command or (), places)
         return KeptProcess(

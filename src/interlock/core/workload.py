@@ -42,6 +42,13 @@ def filled(arguments: Iterable[str], places: Mapping[str, str]) -> tuple[str, ..
     return tuple(_PLACE.sub(lambda place: places[place[1]], argument) for argument in found)
 
 
+def filled_values(environment: Mapping[str, str], places: Mapping[str, str]) -> dict[str, str]:
+    """An environment with what stands for the places in its values; other braces in them are nobody's business."""
+    return {
+        name: _PLACE.sub(lambda place: places.get(place[1], place[0]), value) for name, value in environment.items()
+    }
+
+
 Argument = Annotated[str, Field(max_length=4096), AfterValidator(_argument)]
 Command = Annotated[tuple[Argument, ...], Field(min_length=1, max_length=200)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
