@@ -140,6 +140,7 @@ RULES = (
         {
             "adapters/postgres*.py": "PostgreSQL says in a file that it is ready, locks of others cannot be awaited",
             "interfaces/cli/demo.py": "it waits for others to act, as its reader does",
+            "examples/**": "a service that takes its time to answer",
             "engine/guard/process_tree.py": "the kernel does not tell when it has let go of a cgroup",
         },
     ),

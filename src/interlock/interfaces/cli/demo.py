@@ -18,6 +18,7 @@ from pathlib import Path
 
 from interlock.bootstrap import remove_database
 from interlock.core.errors import Permanent
+from interlock.interfaces.cli.demo_releases import end_services, free_address, release_parts
 from interlock.interfaces.cli.demo_shop import DEFAULT_FOLDER, is_ours, make_shop
 from interlock.interfaces.messages import say
 from interlock.settings import PROJECT_FILE_NAME, Settings, locate, read_settings
@@ -39,10 +40,11 @@ class Said:
 
 
 class Stage:
-    """Runs real commands in the shop's folder and shows them as a person would see them."""
+    """Runs real commands in the shop's folder and shows them as a person would see them; users come to `address`."""
 
     def __init__(self, folder: Path, *, colour: bool) -> None:
         self.folder = folder
+        self.address = free_address()
         self._colour = colour
         settings = dict(read_settings().resident_environment)
         # Only what a shell would have: no other project, no other database, and no mark of a coding agent around us.
@@ -150,9 +152,10 @@ def run_demo(folder: Path | None, *, colour: bool) -> int:
     folder = (folder or Path(DEFAULT_FOLDER)).absolute()
     stage = Stage(folder, colour=colour)
     if is_ours(folder):
+        end_services(stage)
         stage.quietly("stop")
         remove_database(locate(folder / PROJECT_FILE_NAME, Settings(), os.geteuid()))
-    make_shop(folder, pwd.getpwuid(os.geteuid()).pw_name)
+    make_shop(folder, pwd.getpwuid(os.geteuid()).pw_name, stage.address)
     begun = time.monotonic()
     stage.tell(say("A small shop lies in {folder}. An agent called helper works on it, and so do you.", folder=folder))
     stage.tell(say("Every line that begins with $ is a real command; repeat it there by hand."))
@@ -196,6 +199,7 @@ def _parts() -> tuple[tuple[str, Callable[[Stage], None]], ...]:
         (say("Undone: you take it back"), _undone),
         (say("Killed half way: kill -9, and it still ends rightly"), _killed),
         (say("Stale: the world changed while the ask waited"), _stale),
+        *release_parts(),
         (say("Proven: the log is verified without Interlock, and a flipped byte is found"), _proven),
     )
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from importlib import resources
 from pathlib import Path
 
 from interlock.core.errors import Conflict
 from interlock.engine.policy.load import write_preset
+from interlock.interfaces.cli.demo_releases import make_versions
 from interlock.interfaces.messages import say
 
 MARK = ".made-by-interlock-demo"
 DEFAULT_FOLDER = "interlock-demo"
-ACCOUNT = "YOU"
 LINKS = {"site/latest.csv": "../data/customers.csv"}
 
 
@@ -21,8 +22,8 @@ def is_ours(folder: Path) -> bool:
     return (folder / MARK).is_file()
 
 
-def make_shop(folder: Path, account: str) -> None:
-    """Write the shop into a folder that is new, empty, or an earlier demo's.
+def make_shop(folder: Path, account: str, address: str) -> None:
+    """Write the shop into a folder that is new, empty, or an earlier demo's. Its users come to `address`.
 
     Raises: Conflict when it holds something else.
     """
@@ -37,7 +38,11 @@ def make_shop(folder: Path, account: str) -> None:
         path.chmod(0o755 if path.is_dir() or path.suffix == ".sh" else 0o644)
     (folder / "out").mkdir()
     project = folder / "interlock.yaml"
-    project.write_text(project.read_text(encoding="utf-8").replace(ACCOUNT, account), encoding="utf-8")
+    text = project.read_text(encoding="utf-8")
+    for place, found in {"YOU": account, "ADDRESS": address, "PYTHON": sys.executable}.items():
+        text = text.replace(place, found, 1)
+    project.write_text(text, encoding="utf-8")
+    make_versions(folder)
     for name, target in LINKS.items():
         (folder / name).symlink_to(target)
     write_preset(folder / "policies", "small-team")

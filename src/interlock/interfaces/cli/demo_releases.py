@@ -1,0 +1,95 @@
+"""The demo's second half: new versions of the shop's service come to real visitors, and the bad ones go back."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interlock.interfaces.cli.demo_visitors import Visitors
+from interlock.interfaces.messages import say
+
+if TYPE_CHECKING:
+    from interlock.interfaces.cli.demo import Stage
+
+VERSIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "v1.0": (),
+    "v1.1": (("ORDERS_THAT_FAIL = 0", "ORDERS_THAT_FAIL = 5"),),
+    "v1.2": (("SECONDS = 0.020", "SECONDS = 0.026"),),
+    "v1.3": (('"stock": 12}', '"stock": 12, "currency": "EUR"}'),),
+}
+"""Each differs from the first by so much."""
+
+
+def free_address() -> str:
+    """Where nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def make_versions(folder: Path) -> None:
+    """`web/v1.0`, `web/v1.1`, ... from the one service that lies in `web`."""
+    first = folder / "web" / "shop.py"
+    text = first.read_text(encoding="utf-8")
+    for version, changes in VERSIONS.items():
+        made = text.replace("VERSION", version, 1)
+        for before, after in changes:
+            made = made.replace(before, after)
+        place = folder / "web" / version
+        place.mkdir()
+        (place / "shop.py").write_text(made, encoding="utf-8")
+    first.unlink()
+
+
+def end_services(stage: Stage) -> None:
+    """What an earlier demo left running goes on without Interlock, until it is told."""
+    stage.quietly("do", "traffic.forget", "--arg", "workload=web", "--confirm")
+    for version in VERSIONS:
+        stage.quietly("do", "service.stop", "--arg", "workload=web", "--arg", f"version={version}", "--confirm")
+
+
+def release_parts() -> tuple[tuple[str, Callable[[Stage], None]], ...]:
+    """As the demo tells them, in this order."""
+    return (
+        (say("Deployed: the shop's service comes up behind a proxy"), _first),
+        (say("Rolled back: a version whose orders fail, caught in seconds"), _failing),
+        (say("Rolled back: a version that is 30 % slower"), _slower),
+        (say("Released: a good version reaches everybody, and nobody notices"), _good),
+    )
+
+
+def _first(stage: Stage) -> None:
+    stage.tell(say("web/ holds four versions of a service. interlock.yaml says how a new one comes to its users."))
+    stage.command("deploy", "web", "v1.0", "--confirm", shown=20)
+
+
+def _failing(stage: Stage) -> None:
+    stage.tell(say("In v1.1 every 20th order fails. A shadow sees nothing of it, because orders are never copied."))
+    with Visitors(stage.address) as visitors:
+        stage.command("deploy", "web", "v1.1", "--confirm", expect=1, shown=20)
+    _tell_of(stage, visitors)
+    stage.command("release", "report", "web", shown=30)
+
+
+def _slower(stage: Stage) -> None:
+    with Visitors(stage.address) as visitors:
+        stage.command("deploy", "web", "v1.2", "--confirm", expect=1, shown=20)
+    _tell_of(stage, visitors)
+
+
+def _good(stage: Stage) -> None:
+    with Visitors(stage.address) as visitors:
+        stage.command("deploy", "web", "v1.3", "--confirm", shown=20)
+    _tell_of(stage, visitors)
+    stage.tell(say("The version before stays warm: going back takes a blink, even in a freeze."))
+    stage.command("rollback", "web", "--reason", "just to see it")
+    stage.command("release", "status", "web", shown=40)
+
+
+def _tell_of(stage: Stage, visitors: Visitors) -> None:
+    """What the visitors saw: nothing but what the new version itself failed."""
+    failed = visitors.failed()
+    by = ", ".join(f"{count} by {version}" for version, count in sorted(failed.items())) or say("none")
+    stage.tell(say("Meanwhile {count} real requests came; failed: {by}.", count=f"{visitors.requests:,}", by=by))
