@@ -15,6 +15,7 @@ from bench import (
     latency,
     mcp,
     replay,
+    shadow,
     sql,
     tables,
     telemetry,
@@ -37,6 +38,7 @@ if __name__ == "__main__":
                 command_line.measure,
                 telemetry.measure,
                 judgement.measure,
+                shadow.measure,
                 tables.measure,
             )
         )
