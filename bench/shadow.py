@@ -100,7 +100,7 @@ def _dealt_with(summary: ShadowSummary) -> int:
     return summary.pairs + sum(summary.shed.values()) + sum(summary.stable_failures.values())
 
 
-def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - as all of them
+def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every measure
     """Rounds one after another, with one comparator and two versions."""
     stable, candidate, listen = _free_ports(3)
     versions = [multiprocessing.Process(target=_serve, args=(port,), daemon=True) for port in (stable, candidate)]
