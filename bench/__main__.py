@@ -19,6 +19,7 @@ from bench import (
     sql,
     tables,
     telemetry,
+    traffic,
 )
 from bench.report import run
 
@@ -40,6 +41,7 @@ if __name__ == "__main__":
                 judgement.measure,
                 shadow.measure,
                 tables.measure,
+                traffic.measure,
             )
         )
     )

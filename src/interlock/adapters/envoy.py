@@ -95,25 +95,30 @@ class EnvoyProxy:
 
     def apply(self, routing: Routing) -> Applied:
         """As the Protocol says. Raises Conflict when another workload listens there."""
-        with self._folder.locked():
-            routings = self._folder.routings()
-            _require_own_address(routing, routings.values())
-            if not self._admin.is_live():
-                self._run(routings)
-            after = {**routings, routing.workload: routing}
-            wanted, begun = _routes_document(routing), time.monotonic()
-            with self._folder.recording(routing):
+        with self._folder.locked(), self._folder.recording(routing) as record:
+            before, wanted = self._folder.routing(routing.workload), _routes_document(routing)
+            begun = time.monotonic()
+            if not self._admin.is_there():
+                self._run(self._folder.routings())
+            if before is None or not clusters(routing).keys() <= clusters(before).keys():
                 self._add_clusters(routing)
-                listeners, routes = self._listeners_document(after), self._routes(routing.workload)
-                if self._folder.read(self._listeners.path) == listeners:
-                    self._put(routes, wanted)
-                else:
-                    with self._folder.trying(routes.path, wanted):
-                        self._put(self._listeners, listeners)
-                        self._await(routes, wanted, {})
-                        self._await_listeners(len(after))
-                seconds = time.monotonic() - begun
-            return Applied(routing=routing, version=str(wanted["version_info"]), seconds=seconds)
+            if before is not None and before.listen == routing.listen:
+                self._put(self._routes(routing.workload), wanted, record)
+            else:
+                self._put_with_listener(routing, wanted, record)
+            return Applied(routing=routing, version=str(wanted["version_info"]), seconds=time.monotonic() - begun)
+
+    def _put_with_listener(self, routing: Routing, wanted: JsonObject, record: Callable[[], None]) -> None:
+        """Nobody reads routes before there is a listener, so that they lie there when it comes."""
+        routings = self._folder.routings()
+        _require_own_address(routing, routings.values())
+        after = {**routings, routing.workload: routing}
+        routes = self._routes(routing.workload)
+        with self._folder.trying(routes.path, wanted):
+            self._put(self._listeners, self._listeners_document(after))
+            self._await(routes, wanted, {})
+            self._await_listeners(len(after))
+            record()
 
     def current(self, workload: str) -> Routing | None:
         """As the Protocol says."""
@@ -261,31 +266,32 @@ class EnvoyProxy:
 
     def _put_where_needed(self, kind: _Kind, wanted: JsonObject) -> None:
         """Nothing happens where Envoy says that it has it and the file says so as well."""
-        texts = self._admin.stats(rf"{stat_name(kind.stats)}\.version_text", texts=True)
-        if self._folder.read(kind.path) != wanted or wanted["version_info"] not in texts.values():
+        told = self._told(kind).get(f"{kind.stats}.version_text")
+        if self._folder.read(kind.path) != wanted or wanted["version_info"] != told:
             self._put(kind, wanted)
 
-    def _put(self, kind: _Kind, wanted: JsonObject) -> None:
-        """Let Envoy read this and wait until it says that it did.
+    def _put(self, kind: _Kind, wanted: JsonObject, then: Callable[[], None] | None = None) -> None:
+        """Let Envoy read this and wait until it says that it did; `then` belongs to it.
 
-        Raises: Permanent with its own words when it does not want it, Transient when it does not answer in time. Then
-        the file is as it was.
+        Raises: Permanent with its own words when it does not want it, Transient when it does not answer in time, and
+        what `then` raises. Then the file is as it was.
         """
-        before, mark = self._refusals(kind), self._log_size()
+        before, mark = self._told(kind), self._log_size()
         with self._folder.trying(kind.path, wanted):
             self._await(kind, wanted, before, mark)
+            if then is not None:
+                then()
 
-    def _await(self, kind: _Kind, wanted: JsonObject, before: dict[str, int], mark: int = 0) -> None:
-        version = str(wanted["version_info"])
-        text = rf"{stat_name(kind.stats)}\.version_text"
+    def _await(self, kind: _Kind, wanted: JsonObject, before: dict[str, str], mark: int = 0) -> None:
         refused = False
 
         def settled() -> bool:
             nonlocal refused
-            if version in self._admin.stats(text, texts=True).values():
+            told = self._told(kind)
+            if wanted["version_info"] == told.get(f"{kind.stats}.version_text"):
                 return True
-            after = self._refusals(kind)
-            refused = any(count > before.get(name, 0) for name, count in after.items())
+            counted = (f"{kind.stats}.update_rejected", f"{kind.stats}.update_failure")
+            refused = any(int(told.get(name, 0)) > int(before.get(name, 0)) for name in counted)
             return refused
 
         if not self._until(settled, ACK_SECONDS):
@@ -294,8 +300,9 @@ class EnvoyProxy:
         if refused:
             raise _refusal(self._said_since(mark))
 
-    def _refusals(self, kind: _Kind) -> dict[str, int]:
-        return self._admin.counts(rf"{stat_name(kind.stats)}\.update_(rejected|failure)")
+    def _told(self, kind: _Kind) -> dict[str, str]:
+        """Which version it has, and how often it refused one."""
+        return self._admin.stats(rf"{stat_name(kind.stats)}\.(version_text|update_rejected|update_failure)")
 
     def _await_listeners(self, count: int) -> None:
         """A proxy that could not bind a port says that it is ready all the same."""

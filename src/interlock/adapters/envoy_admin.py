@@ -33,13 +33,17 @@ class EnvoyAdmin:
         except Transient:
             return False
 
-    def stats(self, pattern: str, *, texts: bool = False) -> dict[str, str]:
-        """Statistics whose whole name matches this regular expression: gauges and counters, or texts. Raises Transient.
+    def is_there(self) -> bool:
+        """Whether anybody listens there at all, answering or not; costs next to nothing."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            return channel.connect_ex(str(self.socket_path)) == 0
+
+    def stats(self, pattern: str) -> dict[str, str]:
+        """Gauges, counters and texts whose whole name matches this regular expression. Raises Transient.
 
         Patterns are RE2's; names are as Envoy writes them, with `_` for `:`.
         """
-        query = {"filter": f"^{pattern}$", **({"type": "TextReadouts"} if texts else {})}
-        lines = self._ask("GET", f"/stats?{urlencode(query)}").splitlines()
+        lines = self._ask("GET", f"/stats?{urlencode({'filter': f'^{pattern}$'})}").splitlines()
         pairs = (line.rpartition(": ") for line in lines)
         return {name: value.strip('"') for name, _, value in pairs if name}
 

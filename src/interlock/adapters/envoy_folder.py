@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from interlock.core.errors import Permanent, Transient
@@ -37,6 +37,8 @@ class EnvoyFolder:
 
     def make(self) -> None:
         """Make the folders, for our account alone. Raises Transient when that fails."""
+        if (self.path / "lock").exists():
+            return
         with _said(self.path):
             for folder in (self.clusters.parent, self.listeners.parent, self._routings, self.path / "logs"):
                 folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
@@ -91,17 +93,28 @@ class EnvoyFolder:
             raise Permanent(msg[:500], code="traffic.record", fix=f"see {path}; remove it to begin anew") from error
 
     @contextlib.contextmanager
-    def recording(self, routing: Routing) -> Iterator[None]:
-        """What goes well inside is in force from then on. All that needs space on the disk is done before."""
+    def recording(self, routing: Routing) -> Iterator[Callable[[], None]]:
+        """Gives what makes this routing the one in force. The space it needs on the disk is taken before."""
         path = self._routings / f"{routing.workload}.json"
         with _said(path):
-            prepared = _write_beside(path, routing.model_dump_json().encode(), lasting=True)
-        try:
-            yield
+            descriptor, prepared = _open_beside(path)
+        recorded = False
+
+        def record() -> None:
+            nonlocal recorded
             with _said(path):
+                os.fsync(descriptor)  # it must outlive a power cut; what Envoy reads is made from it again
                 prepared.replace(path)
+            recorded = True
+
+        try:
+            with _said(path):
+                os.write(descriptor, routing.model_dump_json().encode())
+            yield record
         finally:
-            prepared.unlink(missing_ok=True)
+            os.close(descriptor)
+            if not recorded:
+                prepared.unlink(missing_ok=True)
 
     def forget(self, workload: str) -> None:
         """Nothing is in force for this workload."""
@@ -126,7 +139,8 @@ class EnvoyFolder:
     def replace(self, path: Path, document: JsonObject) -> None:
         """Let Envoy read this. Raises Transient, and nothing has changed."""
         with _said(path):
-            path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(mode=_FOLDER_MODE, parents=True)
             _write_beside(path, json.dumps(document).encode()).replace(path)
 
     @contextlib.contextmanager
@@ -173,16 +187,17 @@ def _link_to(path: Path) -> Path | None:
     return other
 
 
-def _write_beside(path: Path, body: bytes, *, lasting: bool = False) -> Path:
-    """A new file from which a rename leads to `path`. Only what must outlive a power cut is waited for."""
+def _open_beside(path: Path) -> tuple[int, Path]:
+    """A new file from which a rename leads to `path`."""
     prepared = path.with_name(f".{path.name}.new")
-    descriptor = os.open(prepared, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    return os.open(prepared, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), prepared
+
+
+def _write_beside(path: Path, body: bytes) -> Path:
+    descriptor, prepared = _open_beside(path)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
             file.write(body)
-            file.flush()
-            if lasting:
-                os.fsync(file.fileno())
     except BaseException:
         prepared.unlink(missing_ok=True)
         raise

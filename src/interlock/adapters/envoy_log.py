@@ -101,7 +101,7 @@ class EnvoyLog:
 
     def _samples(self, lines: list[str]) -> list[Sample]:
         found: list[Sample] = []
-        add = found.append
+        add, make = found.append, tuple.__new__  # without the keywords of Sample's own constructor
         for line in lines:
             fields = line.split(" ")
             try:
@@ -114,7 +114,7 @@ class EnvoyLog:
                         self._unreadable += 1
                         continue
                     known, joined = ("" if unit == "-" else unit), ("" if request == "-" else request)
-                    add(Sample(float(at), arm, code, int(micros) * 1e-6, False, False, known, joined))
+                    add(make(Sample, (float(at), arm, code, int(micros) * 1e-6, False, False, known, joined)))
                 elif (sample := _unusual(fields)) is not None:
                     add(sample)
             except (ValueError, KeyError):
