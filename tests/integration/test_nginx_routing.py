@@ -328,6 +328,28 @@ def test_a_port_that_is_taken_is_refused_and_nothing_else_changes(site: Site) ->
     assert site.ask().version == "v1.0"
 
 
+def test_a_first_workload_whose_port_is_taken_leaves_nothing_running(site: Site) -> None:
+    with tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as name:
+        keeper = own_keeper(Path(name), SystemClock())
+        proxy = OneNginx(OwnNginx(Path(name) / "nginx", keeper, lambda: PROGRAM))
+        proxy.ensure()
+        assert not keeper.states(), "without a routing there is nothing to run"
+        arms = (Arm(name="v1.0", address=site.one.address, share=WHOLE),)
+        taken = Routing(workload="web", listen=site.comparator.address, arms=arms)
+        with pytest.raises(Permanent, match=r"Address already in use|could not bind"):
+            proxy.apply(taken)
+        assert proxy.current("web") is None
+        assert not keeper.states()
+        proxy.apply(taken.model_copy(update={"listen": f"127.0.0.1:{free_port()}"}))
+        keeper.stop("nginx")
+
+
+def test_without_nginx_it_is_said(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(Permanent) as absent:
+        OneNginx(OwnNginx(tmp_path / "nginx", site.keeper, lambda: None)).apply(site.alone())
+    assert absent.value.code == "traffic.no_nginx"
+
+
 def test_a_workload_is_forgotten_and_the_others_stay(site: Site) -> None:
     site.proxy.apply(site.routing(0))
     port = free_port()

@@ -162,6 +162,9 @@ class OneNginx:
             self._reload(files, [*before.values()])
         except InterlockError:
             restore()
+            self._served.unlink(missing_ok=True)  # it may still take what it was told: the next look makes sure
+            if not in_force:
+                self._host.stop()
             for name in changed:
                 self._write(before[name], in_force[name].routing)
             raise

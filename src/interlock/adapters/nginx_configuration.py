@@ -134,16 +134,17 @@ def record_of(structures: Iterable[Structure]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def own_configuration(structures: Sequence[Structure], place: Place, user: str | None) -> str:
-    """The whole configuration of an nginx of ours. `user` is whom the workers become, where we are root."""
+def own_configuration(structures: Sequence[Structure], place: Place, user: str | None, files_max: int) -> str:
+    """The whole configuration of an nginx of ours.
+
+    Args:
+        structures: What it carries.
+        place: Where workers find files.
+        user: Whom the workers become, where we are root.
+        files_max: How many files and connections a worker may have open.
+    """
     generation = generation_of(structures)
-    servers = "".join(
-        f"  server {{\n    listen {structure.routing.listen};\n    server_tokens off;\n    client_max_body_size 0;\n"
-        f"    uninitialized_variable_warn off;\n    ignore_invalid_headers off;\n    underscores_in_headers on;\n"
-        f"{_client(structure.routing, place)}"
-        f"{_indented(server_part(structure, place, generation), '    ')}  }}\n"
-        for structure in structures
-    )
+    servers = "".join(_server(structure, place, generation) for structure in structures)
     temporary = "".join(
         f"  {kind}_temp_path {place.inside}/temporary/{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -151,12 +152,24 @@ def own_configuration(structures: Sequence[Structure], place: Place, user: str |
     return (
         f"{record_of(structures)}"
         f"daemon off;\n{f'user {user};' if user else ''}\nworker_processes auto;\npid nginx.pid;\n"
+        f"worker_rlimit_nofile {files_max};\n"
         f"error_log {place.inside}/logs/error.log warn;\nworker_shutdown_timeout {SHUTDOWN_SECONDS}s;\n"
-        "events {\n  worker_connections 4096;\n}\n"
+        f"events {{\n  worker_connections {files_max // 2};\n}}\n"
         f"http {{\n{temporary}  access_log off;\n  default_type application/octet-stream;\n"
         "  large_client_header_buffers 8 32k;\n  variables_hash_max_size 4096;\n  map_hash_bucket_size 256;\n"
         f"{_indented(http_part(structures, place), '  ')}{servers}}}\n"
     )
+
+
+def _server(structure: Structure, place: Place, generation: str) -> str:
+    """Nothing is refused or changed that the service itself would take."""
+    lines = (
+        f"listen {numeric(structure.routing.listen)};\n"
+        "server_tokens off;\nclient_max_body_size 0;\nuninitialized_variable_warn off;\n"
+        "ignore_invalid_headers off;\nunderscores_in_headers on;\n"
+        f"{_client(structure.routing, place)}{server_part(structure, place, generation)}"
+    )
+    return f"  server {{\n{_indented(lines, '    ')}  }}\n"
 
 
 def included_configuration(structures: Sequence[Structure], place: Place) -> dict[str, str]:
@@ -174,7 +187,7 @@ def _client(routing: Routing, place: Place) -> str:
     is_behind = host == "localhost" or (_is_number(host) and ipaddress.ip_address(host).is_loopback)
     if place.is_edge or not (is_behind and routing.sticky.address):
         return ""
-    return "    set_real_ip_from 127.0.0.0/8;\n    set_real_ip_from ::1;\n    real_ip_header X-Forwarded-For;\n"
+    return "set_real_ip_from 127.0.0.0/8;\nset_real_ip_from ::1;\nreal_ip_header X-Forwarded-For;\n"
 
 
 def _is_number(host: str) -> bool:
@@ -220,6 +233,12 @@ def _http_part(structure: Structure) -> str:
         found.append(_mirror_http(routing.mirror, own))
     found.append(_log_format(routing, own))
     return "".join(found)
+
+
+def numeric(address: str) -> str:
+    """The address of this machine's address by number: a name may be two, and nobody would know who answered."""
+    host, _, port = address.rpartition(":")
+    return f"127.0.0.1:{port}" if host == "localhost" else address
 
 
 def variable_prefix(workload: str) -> str:
@@ -285,9 +304,9 @@ def _chosen(routing: Routing, own: str) -> str:
 def _upstream(name: str, address: str, backup: str | None = None) -> str:
     # A server that failed is tried again by the next request: otherwise nobody would count its failures. Idle
     # connections are closed before the version closes them, which would fail a request that is not repeated.
-    second = f"  server {backup} backup max_fails=0;\n" if backup is not None else ""
+    second = f"  server {numeric(backup)} backup max_fails=0;\n" if backup is not None else ""
     return (
-        f"upstream {name} {{\n  server {address} max_fails=0;\n{second}"
+        f"upstream {name} {{\n  server {numeric(address)} max_fails=0;\n{second}"
         f"  keepalive 64;\n  keepalive_timeout {_IDLE_UPSTREAM_SECONDS}s;\n}}\n"
     )
 
@@ -302,7 +321,7 @@ def _mirror_http(mirror: Mirror, own: str) -> str:
             f"${own}_mirrored",
             {'"~^(?:GET|HEAD)/1//$"': "1", "default": '""'},
         )
-        + f"upstream {own}_mirror {{\n  server {mirror.address} max_conns={_MIRROR_CONNECTIONS_MAX};\n"
+        + f"upstream {own}_mirror {{\n  server {numeric(mirror.address)} max_conns={_MIRROR_CONNECTIONS_MAX};\n"
         "  keepalive 16;\n  keepalive_timeout 1s;\n}\n"
     )
 
@@ -313,7 +332,7 @@ def _log_format(routing: Routing, own: str) -> str:
         *("1", "$msec", "$request_time", "$status", "$request_completion", "$request_method", "$request_id"),
         f"${own}_arm",
         f"${own}_pool",
-        f"{routing.arms[0].name} {routing.arms[0].address}",
+        f"{routing.arms[0].name} {numeric(routing.arms[0].address)}",
         *("$upstream_addr", "$upstream_status", "$upstream_header_time", "$upstream_response_time"),
         *("$upstream_response_length", "$upstream_http_content_length"),
         f"{routing.salt}:${own}_unit",

@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import re
+import resource
 import signal
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ TEST_SECONDS = 20.0
 DUMP_BYTES_MAX = 32 * 1024 * 1024
 WORDS_CHARACTERS_MAX = 2000
 ERROR_BYTES_MAX = 256 * 1024
+FILES_MAX = 16_384
 LOG_BYTES_MAX = 64 * 1024 * 1024
 _HERE = "/proc/self/cwd"
 """The folder in which nginx was started: workers that became another account can enter it, whatever lies above it."""
@@ -68,6 +70,10 @@ class NginxHost(Protocol):
 
     def start(self) -> None:
         """Let it run, with what is installed. Returns when it was started."""
+        ...
+
+    def stop(self) -> None:
+        """Let it run no more, where it is ours and never came up."""
         ...
 
     def reload(self, master: Seen) -> None:
@@ -119,7 +125,8 @@ class OwnNginx:
 
     def render(self, structures: Sequence[Structure]) -> Mapping[str, str]:
         """One file."""
-        return {"nginx.conf": own_configuration(structures, self._place, _worker_account())}
+        files_max = min(FILES_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        return {"nginx.conf": own_configuration(structures, self._place, _worker_account(), files_max)}
 
     def installed(self) -> Mapping[str, str]:
         """As the Protocol says."""
@@ -178,6 +185,10 @@ class OwnNginx:
             restarts_per_hour_max=1000,
         )
         self._keeper.ensure(process)
+
+    def stop(self) -> None:
+        """As the Protocol says."""
+        self._keeper.stop(KEPT_NAME)
 
     def reload(self, master: Seen) -> None:
         """As the Protocol says."""
@@ -294,6 +305,9 @@ class IncludedNginx:
         """Not ours to do. Raises Transient."""
         msg = f"the nginx that includes {self.folder} does not run"
         raise Transient(msg, code="traffic.proxy_silent", effect_sent=False, fix="systemctl start nginx")
+
+    def stop(self) -> None:
+        """Not ours to do."""
 
     def reload(self, master: Seen) -> None:
         """With his own command."""

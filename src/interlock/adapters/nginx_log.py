@@ -55,7 +55,7 @@ def samples_of(line: str) -> list[Sample]:
         raise ValueError(msg)
     ended, lasted, status, completion, method, request, arm, pool, stable, *told, length, declared, unit = fields[1:]
     lists = [_BETWEEN.split(each) if each else [] for each in told]
-    addresses, statuses, headers, times = lists
+    addresses, statuses, headers, times = lists  # times: until the last byte; headers: until the first
     if not arm or not addresses:
         return []
     if not len(addresses) == len(statuses) == len(headers) == len(times):
@@ -79,7 +79,7 @@ def samples_of(line: str) -> list[Sample]:
                 at_seconds=ended_at - seconds_in_all,
                 arm=stable_name if fell_back else arm,
                 status=answered,
-                seconds=seconds_in_all if time == _NONE else float(time),
+                seconds=float(next((each for each in (header, time) if each != _NONE), seconds_in_all)),
                 client_left=left and is_last,
                 fell_back=fell_back,
                 unit=who,

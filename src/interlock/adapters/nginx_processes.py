@@ -164,6 +164,8 @@ _IS_LITTLE_ENDIAN = socket.htons(1) != 1
 
 def _places(address: str) -> set[tuple[bytes, int]]:
     host, _, port = address.rpartition(":")
+    if host == "localhost":
+        host = "127.0.0.1"  # as nginx is told
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except OSError:
