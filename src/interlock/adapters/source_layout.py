@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tarfile
 from collections.abc import Collection
 from pathlib import Path
 
 from interlock.adapters.folder_digest import folder_digest
-from interlock.core.errors import Invalid, Permanent, Stale, Transient
+from interlock.adapters.program_output import CLEAN_ENVIRONMENT
+from interlock.core.errors import Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.git import GitRepositories
 from interlock.core.ports import ProcessSpec, StepContext
 from interlock.core.source_layout import LaidSource
@@ -20,7 +20,6 @@ COPY_SECONDS = 600.0
 IDENTITY_CHARACTERS = 12
 YOUNG_SECONDS = 3600.0
 READY = ".ready"
-COPY = "/bin/cp"
 
 
 class OwnLayouts:
@@ -103,13 +102,7 @@ class OwnLayouts:
             raise Stale(msg, code="source.changed", fix="ask again, and read the new plan")
 
     def _copy(self, laid: LaidSource, new: Path, context: StepContext) -> None:
-        spec = ProcessSpec(
-            path=COPY,
-            argv=("cp", "-a", "--reflink=auto", "--", laid.origin, str(new)),
-            environment={"PATH": "/usr/bin:/bin"},
-            timeout_seconds=COPY_SECONDS,
-        )
-        result = context.execute(spec)
+        result = context.execute(_program(("cp", "-a", "--", laid.origin, str(new))))
         if result.exit_code != 0:
             msg = f"{laid.origin} cannot be copied: {result.tail.strip()[-300:]}"
             raise Permanent(msg, code="source.copy", fix="check its permissions, and the room on that disk")
@@ -119,17 +112,24 @@ class OwnLayouts:
         """Without submodules and without what the attributes of the commit keep from exports."""
         commit = laid.identity.removeprefix("commit:")
         archive = new.with_name(f"{new.name}.tar")
+        new.mkdir(mode=0o700)
+        unpack = ("tar", "-x", "-f", str(archive), "-C", str(new), "--no-same-owner")
         try:
             with self._git.effects(self._git.stored(laid.origin)) as look:
                 result = context.execute(look.archive(commit, str(archive)))
+            if result.exit_code == 0:
+                result = context.execute(_program(unpack))
             if result.exit_code != 0:
                 msg = f"{laid.version} cannot be exported from {laid.origin}: {result.tail.strip()[-300:]}"
-                raise Permanent(msg, code="source.export", fix=f"git -C {laid.origin} fsck")
-            context.hold()
-            with tarfile.open(archive) as files:
-                files.extractall(new, filter="data")
-        except tarfile.TarError as error:
-            msg = f"{laid.version} of {laid.origin} cannot be laid out: {error}"
-            raise Invalid(msg, code="source.strange", fix="remove links that lead out of the repository") from error
+                raise Permanent(msg, code="source.export", fix=f"git -C {laid.origin} fsck; df {new.parent}")
         finally:
             archive.unlink(missing_ok=True)
+
+
+def _program(argv: tuple[str, ...]) -> ProcessSpec:
+    """One of the programs that every system has. Raises NotFound."""
+    path = shutil.which(argv[0], path=CLEAN_ENVIRONMENT["PATH"])
+    if path is None:
+        msg = f"there is no {argv[0]} on this machine"
+        raise NotFound(msg, code="program.absent", fix=f"install {argv[0]}")
+    return ProcessSpec(path=path, argv=argv, environment=CLEAN_ENVIRONMENT, timeout_seconds=COPY_SECONDS)
