@@ -10,7 +10,7 @@ trouble with him.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,8 @@ class ArmCounts(NamedTuple):
     """Seconds: one good answer of each."""
     weights: Floats
     """What each of these answers counts."""
+    keys: list[int]
+    """Whose they are, as hashes; negative where nobody is known."""
     came: float
     """All who came."""
 
@@ -81,25 +83,10 @@ class Counter:
     def count(self, samples: Iterable[Sample]) -> TickCounts:
         """Count one tick's samples, each once."""
         met, latencies = self._meetings(samples)
-        arms = (_Sums(), _Sums())
-        for key, flags in met.items():
-            sums = arms[flags & _CANDIDATE]
-            weight = 1.0 if key >= 0 else self._anonymous_weight
-            sums.came += weight
-            if key not in self._erred:
-                sums.seen += weight
-                if flags & _ERROR:
-                    sums.errors += weight
-            if key not in self._refused:
-                sums.asked += weight
-                if flags & _REFUSED:
-                    sums.refusals += weight
-            latency = latencies.get(key)
-            if latency is not None:
-                sums.latencies.append(latency)
-                sums.weights.append(weight)
+        stable = self._arm([key for key, flags in met.items() if not flags & _CANDIDATE], met, latencies)
+        candidate = self._arm([key for key, flags in met.items() if flags & _CANDIDATE], met, latencies)
         self._remember(met)
-        return TickCounts(arms[0].counts(), arms[1].counts())
+        return TickCounts(stable, candidate)
 
     def state(self) -> JsonObject:
         """What `restore` takes."""
@@ -149,6 +136,31 @@ class Counter:
             met[key] = flags
         return met, latencies
 
+    def _arm(self, keys: list[int], met: Mapping[int, int], latencies: Mapping[int, float]) -> ArmCounts:
+        came = self._weigh(keys)
+        answered = [key for key in keys if key in latencies]
+        trouble = [key for key in keys if met[key] > _CANDIDATE]
+        return ArmCounts(
+            seen=came - self._weigh(self._erred.intersection(keys)),
+            errors=self._weigh([key for key in trouble if met[key] & _ERROR and key not in self._erred]),
+            asked=came - self._weigh(self._refused.intersection(keys)),
+            refusals=self._weigh([key for key in trouble if met[key] & _REFUSED and key not in self._refused]),
+            latencies=np.array([latencies[key] for key in answered], dtype=np.float64),
+            weights=self._weights(answered),
+            keys=answered,
+            came=came,
+        )
+
+    def _weights(self, keys: list[int]) -> Floats:
+        if not self.anonymous:
+            return np.ones(len(keys))
+        return np.where(np.array(keys, dtype=np.int64) < 0, self._anonymous_weight, 1.0)
+
+    def _weigh(self, keys: Collection[int]) -> float:
+        """Users count 1, requests of nobody known a part."""
+        anonymous = sum(key < 0 for key in keys) if self.anonymous else 0
+        return len(keys) - anonymous * (1 - self._anonymous_weight)
+
     def _key(self, sample: Sample, number: int) -> int | None:
         """What the sample is counted under; None when it is not counted."""
         if sample.unit:
@@ -162,13 +174,14 @@ class Counter:
 
     def _remember(self, met: Mapping[int, int]) -> None:
         for key, flags in met.items():
-            if key >= 0:
+            if key < 0:
+                if key >= -_BEYOND_CRC:
+                    self._requests[key] = None
+            elif flags > _CANDIDATE:
                 if flags & _ERROR:
                     self._erred.add(key)
                 if flags & _REFUSED:
                     self._refused.add(key)
-            elif key >= -_BEYOND_CRC:
-                self._requests[key] = None
         while len(self._requests) > REQUESTS_MAX:
             del self._requests[next(iter(self._requests))]
         while max(len(self._erred), len(self._refused)) > UNITS_MAX:
@@ -179,26 +192,6 @@ class Counter:
         step = 1 << self.halvings
         self._erred = {key for key in self._erred if key % step == 0}
         self._refused = {key for key in self._refused if key % step == 0}
-
-
-class _Sums:
-    """What adds up to `ArmCounts`."""
-
-    def __init__(self) -> None:
-        self.seen = self.errors = self.asked = self.refusals = self.came = 0.0
-        self.latencies: list[float] = []
-        self.weights: list[float] = []
-
-    def counts(self) -> ArmCounts:
-        return ArmCounts(
-            seen=self.seen,
-            errors=self.errors,
-            asked=self.asked,
-            refusals=self.refusals,
-            latencies=np.array(self.latencies, dtype=np.float64),
-            weights=np.array(self.weights, dtype=np.float64),
-            came=self.came,
-        )
 
 
 def is_error(sample: Sample) -> bool:

@@ -15,6 +15,7 @@ from interlock.lib.canonical import digest_of
 from interlock.releases.judge.alone import SILENCE_SECONDS, Alone
 from interlock.releases.judge.board import Board, Counts, Evidence
 from interlock.releases.judge.counting import Counter, TickCounts
+from interlock.releases.judge.crowd import Crowd
 from interlock.releases.judge.latency import Edges, Exceedances, LatencyWatch
 from interlock.releases.judge.measures import Declared, declared_measures, quantile_name, rules
 from interlock.releases.judge.ratio_interval import RatioInterval
@@ -74,7 +75,8 @@ class Judge:
         self._alone = Alone(
             ratio=settings.error_ratio_alone, harmless=settings.error_share_harmless, alpha=settings.false_alarm
         )
-        self._crowd = np.zeros(2)
+        self._crowd = Crowd(len(settings.latency_quantiles))
+        self._came = np.zeros(2)
         """Users who came in the last minutes, and those of them who were still counted."""
         self._last_at: float | None = None
         self._silent = {stable: 0.0, candidate: 0.0}
@@ -132,7 +134,8 @@ class Judge:
             "board": self._board.state(),
             "interval": self._interval.state(),
             "alone": self._alone.state(),
-            "crowd": [*self._crowd.tolist()],
+            "crowd": self._crowd.state(),
+            "came": [*self._came.tolist()],
             "declared": {each.name: each.source.state() for each in self._declared},
             "thresholds": {name: watch.state() for name, watch in self._thresholds.items()},
         }
@@ -160,7 +163,8 @@ class Judge:
         self._board.restore(part(state, "board"))
         self._interval.restore(part(state, "interval"))
         self._alone.restore(part(state, "alone"))
-        self._crowd = from_json(state, "crowd", (2,))
+        self._crowd.restore(part(state, "crowd"))
+        self._came = from_json(state, "came", (2,))
         declared, thresholds = part(state, "declared"), part(state, "thresholds")
         for each in self._declared:
             each.source.restore(part(declared, each.name))
@@ -185,12 +189,7 @@ class Judge:
         if self._settings.refusals != "ignore":
             refused = candidate.refusals
             rows.append(Brought(stable.refusals, stable.asked, refused, refused, candidate.asked))
-        exceeded = self._latency.tick(
-            self._edges.count(stable.latencies, stable.weights),
-            self._edges.count(candidate.latencies, candidate.weights),
-            elapsed,
-        )
-        rows += _per_quantile(exceeded)
+        rows += _per_quantile(self._exceeded(counts, elapsed))
         together = self._settings.requests_together_max
         for name, source in self._declared:
             reading = readings.get(name)
@@ -202,12 +201,22 @@ class Judge:
         table = np.array(rows, dtype=np.float64)
         return Counts(*(table[:, Brought._fields.index(name)] for name in Counts._fields))
 
+    def _exceeded(self, counts: TickCounts, elapsed: float) -> Exceedances:
+        """Latencies beyond the thresholds, another answer to the same user counting as much as it tells."""
+        stable, candidate = (
+            self._edges.count(arm.latencies, self._crowd.take(arm.keys, arm.weights)) for arm in counts
+        )
+        thresholds = self._latency.thresholds()
+        exceeded = self._latency.tick(stable, candidate, elapsed)
+        self._crowd.learn(counts.stable.keys, counts.stable.latencies, thresholds)
+        return exceeded
+
     def _remember_rates(self, counts: TickCounts, brought: Counts, elapsed: float) -> None:
         kept = 0.5 ** (elapsed / RATE_HALF_LIFE_SECONDS)
         self._rate_counts = self._rate_counts * kept + np.stack([brought.stable_seen, brought.candidate_seen])
         self._rate_seconds = self._rate_seconds * kept + elapsed
         arms = (counts.stable, counts.candidate)
-        self._crowd = self._crowd * kept + np.array([sum(each.came for each in arms), sum(each.seen for each in arms)])
+        self._came = self._came * kept + np.array([sum(each.came for each in arms), sum(each.seen for each in arms)])
         for arm, seen in ((self._stable, counts.stable), (self._candidate, counts.candidate)):
             self._silent[arm] = 0.0 if seen.came else min(self._silent[arm] + elapsed, 1e9)
 
@@ -362,7 +371,7 @@ class Judge:
             found.append(f"{counter.anonymous:,} requests had no known user; each counts as 1/{together} of one")
         if counter.halvings:
             found.append(f"one user of {2**counter.halvings} is counted: more are not remembered")
-        came, counted = self._crowd.tolist()
+        came, counted = self._came.tolist()
         if counted < CROWD_MIN * came:
             found.append(f"only {counted / came:.0%} of the users who come met no error before and are still counted")
         found += [

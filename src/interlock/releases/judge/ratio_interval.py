@@ -29,6 +29,7 @@ class RatioInterval:
         self._processes = EProcesses(psi, stakes, np.ones(2 * count))
         self._processes.begin()
         self._refuted = np.zeros(2 * count)
+        self._bounds: tuple[float | None, float | None] = (None, None)
 
     def tick(self, *, stable_bad: float, stable_seen: float, candidate_bad: float, candidate_seen: float) -> None:
         """Take one tick's counts."""
@@ -44,10 +45,15 @@ class RatioInterval:
             )
         )
         refuted = self._processes.log_evidence() >= self._log_needed
-        self._refuted = np.maximum(self._refuted, refuted)
+        if np.any(refuted > self._refuted):
+            self._refuted = np.maximum(self._refuted, refuted)
+            self._bounds = self._least_and_greatest()
 
     def bounds(self) -> tuple[float | None, float | None]:
         """The least and the greatest ratio that is not refuted; None where there is no bound."""
+        return self._bounds
+
+    def _least_and_greatest(self) -> tuple[float | None, float | None]:
         too_small, too_great = np.split(self._refuted > 0, 2)
         low = float(RATIOS[too_small].max()) if too_small.any() else None
         high = float(RATIOS[too_great].min()) if too_great.any() else None
@@ -61,3 +67,4 @@ class RatioInterval:
         """Go on from a `state`. Raises Invalid."""
         self._processes.restore(part(state, "processes"))
         self._refuted = from_json(state, "refuted", self._refuted.shape, largest=1.0)
+        self._bounds = self._least_and_greatest()

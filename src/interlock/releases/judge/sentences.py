@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -119,5 +120,5 @@ def _bet(evidence: float, needed: float) -> str:
 
 def _number(value: float) -> str:
     if value >= 1e7:  # noqa: PLR2004 - ten million
-        return f"10^{len(f'{value:.0f}') - 1}"
+        return f"10^{math.log10(value):.0f}"
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"  # noqa: PLR2004 - two digits are enough
