@@ -213,6 +213,15 @@ def test_a_process_that_nobody_wrote_down_is_no_twin(keeper: OwnKeeper, state_fo
     assert not alive(first.pid or 0)
 
 
+def test_a_second_keeper_of_one_folder_gives_up_at_once(keeper: OwnKeeper, tmp_path: Path) -> None:
+    process = program(tmp_path)
+    first = keeper.ensure(process)
+    with pytest.raises(Conflict):
+        keeper._launch(process, adopt=False)
+    assert state_of(keeper).pid == first.pid
+    assert alive(first.pid or 0)
+
+
 def test_another_process_under_the_same_name_is_a_conflict(keeper: OwnKeeper, tmp_path: Path) -> None:
     keeper.ensure(program(tmp_path))
     with pytest.raises(Conflict) as caught:

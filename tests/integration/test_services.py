@@ -120,8 +120,9 @@ class Stage:
     def kept(self) -> list[str]:
         return [each.process.name for each in self.keeper.states() if each.process.name.startswith(f"{self.name}@")]
 
-    async def end(self) -> None:
-        for name in self.kept():
+    async def end(self, *, proxies: bool = False) -> None:
+        names = [each.process.name for each in self.keeper.states()] if proxies else self.kept()
+        for name in names:
             await asyncio.to_thread(self.keeper.stop, name)
 
 
@@ -134,6 +135,7 @@ async def engine(migrated: str, postgres_endpoint: Any) -> AsyncIterator[Engine]
     ):
         async with open_engine(app, owner, write_project(Path(folder))) as opened:
             yield opened
+            await Stage(opened).end(proxies=True)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -281,6 +283,37 @@ async def test_files_that_changed_under_a_version_that_runs_are_noticed(stage: S
     with pytest.raises(Conflict) as moved:
         await stage.start(identity=str(first.plan.facts["identity"]))
     assert moved.value.code == "service.moved"
+
+
+async def test_a_version_that_users_have_is_not_stopped_but_by_the_word_of_somebody_who_knows(stage: Stage) -> None:
+    await stage.start()
+    routed = await stage.do("traffic.route", shares={"v1": 10_000})
+    assert routed.state is RunState.SUCCEEDED, routed.state_reason
+    through = await asyncio.to_thread(control, stage.listen)
+    assert through["version"] == "v1"
+    with pytest.raises(Conflict) as caught:
+        await stage.do("service.stop", version="v1")
+    assert caught.value.code == "service.in_use"
+    stopped = await stage.do("service.stop", version="v1", even_if_used=True)
+    assert stopped.state is RunState.SUCCEEDED, stopped.state_reason
+    assert stopped.plan.risk == "high"
+    await stage.do("traffic.forget")
+
+
+async def test_a_start_whose_version_users_got_meanwhile_is_not_taken_back(stage: Stage) -> None:
+    started = await stage.start()
+    await stage.do("traffic.route", shares={"v1": 10_000})
+    ask = Ask(action="interlock.undo", args={"run": started.number}, confirmed=True)
+    undo = await stage.engine.interventions.undo(ALICE, started.number, ask)
+    assert isinstance(undo, Run)
+    assert (await stage.engine.rest(undo.number, 60)).state is not RunState.SUCCEEDED
+    assert (await asyncio.to_thread(control, stage.listen))["version"] == "v1"
+    await stage.do("traffic.forget")
+
+
+async def test_nothing_is_started_in_the_name_of_a_release_that_is_none(stage: Stage) -> None:
+    with pytest.raises(NotFound):
+        await stage.start(release=4711)
 
 
 async def test_a_restart_restarts_all_versions_one_after_the_other(stage: Stage) -> None:
