@@ -31,11 +31,15 @@ from interlock.adapters.sql_parser import ProcessParser
 from interlock.adapters.systemd import UnitTargets
 from interlock.adapters.systemd_runtime import SystemdServices
 from interlock.adapters.web import OutsideWeb
+from interlock.batch.records import StoredBatches
+from interlock.batch.room import FOLDER as BATCH_FOLDER
+from interlock.batch.store import BatchStore
 from interlock.bootstrap.foundation import Base
 from interlock.bootstrap.kept import own_keeper
 from interlock.bootstrap.project import ProjectSource
 from interlock.commands.actions import CommandExec
 from interlock.core.action import PathClass
+from interlock.core.batch import BATCHES
 from interlock.core.databases import SQL_DATABASES, SQL_PARSER
 from interlock.core.errors import Permanent
 from interlock.core.git import GIT
@@ -100,6 +104,7 @@ def outside_systems(base: Base) -> Outside:
             ),
             SYSTEMD: SystemdServices(base.clock),
             SERVICE_INSTANCES: StoredInstances(InstanceStore(base.database)),
+            BATCHES: StoredBatches(BatchStore(base.database), base.locations.state_folder.joinpath(*BATCH_FOLDER)),
             RELEASES: StoredReleases(ReleaseStore(base.database)),
             POLICY_SETS: PolicyDesk(PolicyStore(base.database), base.applied),
             WEB: OutsideWeb(SecretFiles(base.locations.state_folder / "credentials")),

@@ -1,0 +1,38 @@
+"""Puts batch jobs into the resident process: red lines, a view, and what Actions may arrange."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from interlock.batch.arrangements import BatchArrangements
+from interlock.batch.inspection import inspect_batches
+from interlock.batch.red_lines import RedLines
+from interlock.batch.store import BatchStore
+from interlock.batch.views import BatchesView
+from interlock.engine.rooms import Reconciler, Room, RoomParts
+
+LOOK_SECONDS = 1.0
+PRUNE_SECONDS = 3600.0
+FOLDER = ("releases", "batch")
+"""Below the state folder."""
+
+
+def open_room(parts: RoomParts) -> Room:
+    """Everything about batch jobs; no I/O yet."""
+    store = BatchStore(parts.database)
+    red_lines = RedLines(store, parts.door)
+
+    async def prune() -> None:
+        days = parts.project().retention.bodies_days
+        await store.prune(parts.clock.now() - timedelta(days=days))
+
+    return Room(
+        views=(BatchesView(store, parts.project, parts.state_folder.joinpath(*FOLDER)),),
+        reconcilers=(
+            Reconciler("batch_red_lines", red_lines.work, LOOK_SECONDS),
+            Reconciler("prune_batches", prune, PRUNE_SECONDS),
+        ),
+        arrangements=BatchArrangements(store, parts.clock).all(),
+        troubles=lambda: red_lines.troubles,
+        inspect=inspect_batches,
+    )
