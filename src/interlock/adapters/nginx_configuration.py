@@ -236,7 +236,7 @@ def _http_part(structure: Structure) -> str:
 
 
 def numeric(address: str) -> str:
-    """The address of this machine's address by number: a name may be two, and nobody would know who answered."""
+    """`localhost` by number: it may be two addresses, and nobody would know which of them answered."""
     host, _, port = address.rpartition(":")
     return f"127.0.0.1:{port}" if host == "localhost" else address
 
