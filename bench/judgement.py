@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.judge_peers import Peer, all_peers
-from bench.judged_traffic import BASELINE, CANARY, REST, Second, Traffic, World, constant
+from bench.judged_traffic import BASELINE, CANARY, MEDIAN_SECONDS, REST, Second, Traffic, World, constant
 from bench.measure import Result
 from bench.report import run
 from interlock.core.judgement import JudgeSettings, PromqlMeasure
@@ -34,6 +34,7 @@ NULL_TICK_SECONDS = 2.0
 SETTINGS = JudgeSettings(refusals="ignore")
 RAMP = ((0.0, 0.05), (900.0, 0.10), (1800.0, 0.25), (2700.0, 0.50))
 """A new weight each quarter of an hour."""
+FEW_USERS, FEW_USERS_TICK_SECONDS = 200, 5.0
 TICKS_TIMED, TICKS_TIMED_QUICK = 1500, 200
 
 
@@ -114,6 +115,7 @@ def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every m
     releases = RELEASES_QUICK if quick else RELEASES
     return [
         *_false_alarms(releases, HOUR),
+        _few_users(releases // 10),
         *_delays(releases),
         *_certification(releases),
         *_tick_times(TICKS_TIMED_QUICK if quick else TICKS_TIMED),
@@ -127,6 +129,28 @@ def _false_alarms(releases: int, horizon: float) -> list[Result]:
         found.append(_share(f"false alarms, {world.name}, 1 h", ours.fired_at, limit=100 * SETTINGS.false_alarm))
         found += [_share(f"  {peer.name}", peer.fired_at) for peer in peers]
     return found
+
+
+def _few_users(releases: int) -> Result:
+    """Twenty users on the candidate and 180 on the other, each slow or fast by himself on either; by `Judge`."""
+    sent_back = 0
+    for seed in range(releases):
+        random = np.random.default_rng(seed)
+        slowness = 0.4 * random.standard_normal(FEW_USERS)
+        judge = Judge(SETTINGS, "v1", "v2")
+        for at in np.arange(0.0, HOUR / 2, FEW_USERS_TICK_SECONDS):
+            coming = np.flatnonzero(random.random(FEW_USERS) < 1 - math.exp(-FEW_USERS_TICK_SECONDS / 4))
+            seconds = MEDIAN_SECONDS * np.exp(slowness[coming] + 0.45 * random.standard_normal(len(coming)))
+            judgement = judge.tick(
+                float(at), [_sample(int(who), each) for who, each in zip(coming, seconds, strict=True)]
+            )
+        sent_back += judgement.verdict == "no_go"
+    return Result("false alarms, 200 users who differ in speed, 30 min", "%", (100.0 * sent_back / releases,), 1.0)
+
+
+def _sample(user: int, seconds: float) -> Sample:
+    arm = "v2" if user % 10 == 0 else "v1"
+    return Sample(0.0, arm, 200, float(seconds), client_left=False, fell_back=False, unit=f"user {user}", request="")
 
 
 def _delays(releases: int) -> list[Result]:
@@ -199,7 +223,7 @@ def _delay(name: str, fired_at: np.ndarray, began: float, horizon: float, limit:
 
 
 def _tick_times(ticks: int) -> list[Result]:
-    """Of one release with 20 measures and the samples of one second at 500 requests a second."""
+    """Processor time of one release with 20 measures and the samples of one second at 500 requests a second."""
     declared = tuple(
         PromqlMeasure(source="promql", name=f"made-up-{number}", url="http://localhost:9090", bad="a", total="b")
         for number in range(13)
@@ -214,9 +238,9 @@ def _tick_times(ticks: int) -> list[Result]:
         reading = Readings(Reading(number * 0.4, number * 45.0), Reading(number * 0.05, number * 5.0))
         readings = {each.name: reading for each in declared}
         samples = [sample._replace(at_seconds=float(number)) for sample in batches[number % len(batches)]]
-        began = time.perf_counter()
+        began = time.thread_time()
         judge.tick(float(number), samples, readings)
-        times.append((time.perf_counter() - began) * 1000)
+        times.append((time.thread_time() - began) * 1000)
     return [
         Result(
             "one tick of the judge, 20 measures and 500 requests, p50",
