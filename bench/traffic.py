@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ class Site:
     proxy: EnvoyProxy
     port: int
     ports: tuple[int, int]
+    candidate: subprocess.Popen[bytes]
 
     def routing(self, share: int) -> Routing:
         """The candidate has this share."""
@@ -67,8 +69,8 @@ def traffic_site() -> Iterator[Site]:
         folder, ports = Path(name), (_free_port(), _free_port())
         keeper = own_keeper(folder, SystemClock())
         proxy = EnvoyProxy(folder / "traffic", folder / "admin.sock", keeper)
-        site = Site(folder, keeper, proxy, _free_port(), ports)
-        with version(1, ports[0]), version(2, ports[1]):
+        with version(1, ports[0]), version(2, ports[1]) as candidate:
+            site = Site(folder, keeper, proxy, _free_port(), ports, candidate)
             try:
                 proxy.apply(site.routing(0))
                 yield site

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -59,10 +60,10 @@ def users(port: int, connections: int, record: Path) -> Iterator[Users]:
 
 
 @contextlib.contextmanager
-def version(number: int, port: int) -> Iterator[None]:
-    """A version that answers at once; it says its number."""
-    with _program("serve", str(number), str(port)):
-        yield
+def version(number: int, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A version that answers at once and says its number. After SIGUSR1 it answers 503, after SIGUSR2 200 again."""
+    with _program("serve", str(number), str(port)) as process:
+        yield process
 
 
 @contextlib.contextmanager
@@ -80,8 +81,10 @@ def _program(*words: str) -> Iterator[subprocess.Popen[bytes]]:
 class _Version(asyncio.Protocol):
     """Answers each request head that comes; there are no bodies."""
 
-    def __init__(self, answer: bytes) -> None:
-        self._answer = answer
+    status = b"200 OK"
+
+    def __init__(self, rest: bytes) -> None:
+        self._rest = rest
         self._begun = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -89,12 +92,14 @@ class _Version(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *heads, self._begun = (self._begun + data).split(b"\r\n\r\n")
-        self._transport.write(self._answer * len(heads))
+        self._transport.write((b"HTTP/1.1 " + self.status + self._rest) * len(heads))
 
 
 async def _serve(number: str, port: int) -> None:
-    answer = f"HTTP/1.1 200 OK\r\nx-version: {number}\r\ncontent-length: 2\r\n\r\nok".encode()
-    server = await asyncio.get_running_loop().create_server(lambda: _Version(answer), "127.0.0.1", port)
+    rest, loop = f"\r\nx-version: {number}\r\ncontent-length: 2\r\n\r\nok".encode(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, setattr, _Version, "status", b"503 Failing")
+    loop.add_signal_handler(signal.SIGUSR2, setattr, _Version, "status", b"200 OK")
+    server = await loop.create_server(lambda: _Version(rest), "127.0.0.1", port)
     print("ready", flush=True)
     async with server:
         await asyncio.Event().wait()

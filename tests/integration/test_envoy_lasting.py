@@ -8,6 +8,7 @@ import socket
 import stat
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -255,6 +256,60 @@ def test_many_changes_under_load_fail_no_request(place: Place) -> None:
     for user in users:
         user.join()
     assert {status for status, _ in seen} == {200}
+
+
+def test_two_control_planes_change_it_one_after_the_other(place: Place) -> None:
+    place.open().apply(place.routing(0))
+    failed: list[Exception] = []
+
+    def change(first: int) -> None:
+        proxy = place.open()
+        try:
+            for share in range(first, WHOLE, 500):
+                proxy.apply(place.routing(share))
+                proxy.ensure()
+        except Exception as error:  # noqa: BLE001 - of another thread
+            failed.append(error)
+
+    threads = [threading.Thread(target=change, args=(first,)) for first in (1, 251)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    proxy = place.open()
+    now = proxy.current("web")
+    assert now is not None
+    told = proxy._told(proxy._routes("web"))["http.web.rds.web.version_text"]
+    assert told == document([route_configuration(now)])["version_info"]
+
+
+def test_how_many_may_come_at_once_is_bounded(place: Place) -> None:
+    place.open().apply(place.routing(0))
+    said = own_keeper(place.folder, SystemClock()).log_path("envoy").read_text()
+    assert "no configured limit" not in said
+    assert "error" not in said
+
+
+def test_a_connection_that_was_upgraded_outlives_time_outs_and_changes(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        arms = (Arm(name="v1", address=f"127.0.0.1:{server.getsockname()[1]}", share=WHOLE),)
+        routing = Routing(workload="web", listen=f"127.0.0.1:{place.port}", arms=arms, timeout_seconds=0.2)
+        proxy = place.open()
+        proxy.apply(routing)
+        with socket.create_connection(("127.0.0.1", place.port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+            upstream, _ = server.accept()
+            with upstream:
+                assert b"upgrade: websocket" in upstream.recv(4096)
+                upstream.sendall(b"HTTP/1.1 101 X\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+                assert b"101" in client.recv(4096)
+                begun = time.monotonic()
+                proxy.apply(place.routing(0))
+                until(lambda: time.monotonic() - begun > 0.4)
+                client.sendall(b"still there")
+                assert upstream.recv(100) == b"still there"
+                assert proxy.in_flight("web", "v1") == 1
 
 
 def test_a_machine_without_envoy_says_what_to_do(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

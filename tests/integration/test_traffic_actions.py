@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -294,6 +295,22 @@ async def test_a_proxy_that_was_stopped_behind_our_back_runs_again(site: Site) -
             return False
 
     await asyncio.to_thread(until, served)
+
+
+@in_one_loop
+async def test_a_port_that_somebody_else_took_is_told_until_it_is_free_again(site: Site) -> None:
+    reconcilers = site.engine.parts.reconcilers
+
+    def troubles() -> list[str]:
+        return [error.code for error in reconcilers.troubles if error.code.startswith("traffic.")]
+
+    await asyncio.to_thread(until, lambda: not troubles())
+    site.plane.stop()  # type: ignore[attr-defined]
+    with socket.create_server(("127.0.0.1", site.port)):
+        found = await asyncio.to_thread(until, troubles)
+        assert found == ["traffic.refused"]
+    await asyncio.to_thread(until, lambda: not troubles())
+    assert site.versions_seen() == {"v1"}
 
 
 @in_one_loop

@@ -322,7 +322,7 @@ class EnvoyProxy:
                 return False
             if self._closed.wait(_POLL_SECONDS):
                 msg = "Interlock ends"
-                raise Transient(msg, code="traffic.proxy_silent", fix="ask again")
+                raise Transient(msg, code="traffic.interrupted", fix="ask again")
         return True
 
     def _log_size(self) -> int:
