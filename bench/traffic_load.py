@@ -21,6 +21,8 @@ from typing import NamedTuple, cast
 from interlock.engine.loop import run_loop
 
 ROOT = Path(__file__).parents[1]
+THOUGHT_SECONDS = 0.001
+"""Between two requests of one user: what is measured is the change, and not how long users wait for each other."""
 _FIELDS = 4
 _FAILED = -1.0
 _HEAD_BYTES_MAX = 64 * 1024
@@ -139,6 +141,7 @@ async def _one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen:
         seen.extend((begun, time.monotonic(), 0.0, _FAILED))
         return False
     seen.extend((begun, time.monotonic(), float(fields.get(b"x-version", b"0")), float(head[9:12])))
+    await asyncio.sleep(THOUGHT_SECONDS)
     return fields.get(b"connection") != b"close"
 
 
