@@ -203,6 +203,29 @@ def test_keepers_that_died_are_revived_and_a_stop_that_broke_off_is_finished(
     assert keeper.state("b") is None
 
 
+def test_what_cannot_be_revived_is_tried_again_with_growing_pauses(
+    keeper: OwnKeeper, state_folder: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "web"
+    script.write_text("#!/bin/sh\nexec sleep 600\n")
+    script.chmod(0o755)
+    first = keeper.ensure(KeptProcess(name="web@v1", argv=(str(script),), **_QUICK))
+    kill_keeper(keeper)
+    os.kill(first.pid or 0, signal.SIGKILL)
+    away = script.rename(tmp_path / "away")
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            keeper.revive()
+    lock = state_folder / "kept" / "web@v1" / "lock"
+    tried = lock.stat().st_mtime_ns
+    away.rename(script)
+    with pytest.raises(NotFound):
+        keeper.revive()  # it is not time yet
+    assert lock.stat().st_mtime_ns == tried
+    assert keeper.ensure(KeptProcess(name="web@v1", argv=(str(script),), **_QUICK)).phase == "running"
+    assert keeper.revive() == ()
+
+
 def test_a_process_that_nobody_wrote_down_is_no_twin(keeper: OwnKeeper, state_folder: Path, tmp_path: Path) -> None:
     """Its keeper was killed between the start and the first word about it."""
     first = keeper.ensure(program(tmp_path))

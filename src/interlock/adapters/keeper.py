@@ -11,6 +11,7 @@ import shutil
 import signal
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,6 +32,8 @@ TURN_SECONDS = 60.0
 STOP_SECONDS = 25.0
 """Beyond the grace of what is stopped: the keeper kills a tree for 10 seconds before it tries again."""
 LOOK_SECONDS = 0.005
+RETRY_SECONDS, RETRY_SECONDS_MAX = 1.0, 60.0
+"""Between two attempts to start the keeper of a process that cannot be started."""
 STATE_BYTES_MAX = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,199}")
 _FLOCK = "hhqqi4x"  # struct flock of fcntl(2), where file offsets have 64 bits
@@ -58,6 +61,15 @@ class _Told(Frozen):
         return self.pid, self.ticks
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """Why a keeper could not be started, and when it is tried again (monotonic)."""
+
+    error: InterlockError
+    retry_at: float
+    pause_seconds: float
+
+
 class OwnKeeper:
     """One folder for each process: what it should be (`process.json`), what its keeper says, its logs.
 
@@ -69,12 +81,14 @@ class OwnKeeper:
         self._root = folder
         self._clock = clock
         self._program = program
+        self._failed: dict[str, _Failed] = {}
 
     # What Actions and rooms ask for.
 
     def ensure(self, process: KeptProcess) -> KeptState:
         """Run it, or find it running."""
         name = process.name
+        self._failed.pop(name, None)
         with self._turn(name, make=True):
             wanted, keeper = self._wanted(name), self._keeper_of(name)
             if keeper is not None and wanted is None:
@@ -101,6 +115,7 @@ class OwnKeeper:
         """End it with its whole tree."""
         if not self._place(name).is_dir():
             return
+        self._failed.pop(name, None)
         with self._turn(name):
             wanted, keeper = self._wanted(name), self._keeper_of(name)
             self._place(name, "process.json").unlink(missing_ok=True)  # first, so that nobody starts it again
@@ -145,15 +160,20 @@ class OwnKeeper:
 
     def revive(self) -> tuple[str, ...]:
         """Start a keeper for each process that should be kept and has none."""
-        revived, failed = [], []
+        now, revived = self._clock.monotonic(), []
         for name in self._names():
+            before = self._failed.get(name)
+            if before is not None and now < before.retry_at:
+                continue
             try:
                 if self._revive(name):
                     revived.append(name)
+                self._failed.pop(name, None)
             except InterlockError as error:
-                failed.append(error)
-        if failed:
-            raise failed[0]
+                pause = min(before.pause_seconds * 2, RETRY_SECONDS_MAX) if before is not None else RETRY_SECONDS
+                self._failed[name] = _Failed(error, now + pause, pause)
+        if self._failed:
+            raise next(iter(self._failed.values())).error
         return tuple(revived)
 
     def forget(self, name: str) -> None:

@@ -403,15 +403,18 @@ def close_all_but(kept: tuple[int, ...]) -> None:
                 continue  # the descriptor of the listing itself
 
 
-def take_lock(folder: int) -> bool:
-    """Become the one keeper of this folder. A lock of fcntl(2): others can ask who holds it without taking it."""
+def take_lock(folder: int) -> int | None:
+    """Become the one keeper of this folder, until this descriptor is closed; None when there is one.
+
+    A lock of fcntl(2): others can ask who holds it without taking it.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    lock = os.open("lock", flags, 0o600, dir_fd=folder)  # never closed: that would give it up
+    lock = os.open("lock", flags, 0o600, dir_fd=folder)
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        return False
-    return True
+        return None
+    return lock
 
 
 def read_orders(descriptor: int) -> Orders:
@@ -423,7 +426,8 @@ def read_orders(descriptor: int) -> Orders:
 
 def keep(folder: int, orders: Orders, ready: int) -> int:
     """The whole life of the keeper; returns its exit code."""
-    if not take_lock(folder):
+    lock = take_lock(folder)
+    if lock is None:
         os.write(ready, b"busy")
         return 75
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
@@ -433,6 +437,7 @@ def keep(folder: int, orders: Orders, ready: int) -> int:
     try:
         word = keeper.begin()
     except NotStarted as error:
+        os.close(lock)  # first, so that whoever hears of it finds no keeper
         os.write(ready, b"failed %d" % error.number)
         return 66
     keeper.write_state()

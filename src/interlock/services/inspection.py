@@ -25,6 +25,7 @@ def inspect_workloads(project: Project, outside: Outside) -> Iterable[JsonObject
         found += _source(name, declared, project.folder, outside)
         if isinstance(declared, ServiceWorkload):
             found += _runtime(name, declared, outside)
+            found += _closed(name, declared)
     yield from found
     if project.workloads and not found:
         yield finding("ok", AREA, f"{len(project.workloads)} workloads are sound")
@@ -43,6 +44,14 @@ def _source(name: str, declared: ServiceWorkload | BatchWorkload, base: str, out
             outside[GIT].stored(str(Path(base, source.git)))
         except InterlockError as error:
             yield finding("error", AREA, f"workloads.{name}: {error.message}", error.fix)
+
+
+def _closed(name: str, declared: ServiceWorkload) -> Iterator[JsonObject]:
+    """What is laid out by Interlock lies in its state folder, which is closed to other accounts."""
+    if declared.systemd is not None and (declared.build or declared.source.git is not None):
+        message = f"workloads.{name}: its files are laid out where only Interlock's own account reads them"
+        fix = "give `source: {folder: ...}` without `build`, or let the unit run as Interlock's account"
+        yield finding("warning", AREA, message, fix)
 
 
 def _runtime(name: str, declared: ServiceWorkload, outside: Outside) -> Iterator[JsonObject]:

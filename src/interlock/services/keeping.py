@@ -33,15 +33,27 @@ class ServiceKeeping:
         self._project = project
         self._clock = clock
         self._troubles: tuple[InterlockError, ...] = ()
+        self._not_kept: InterlockError | None = None
 
     @property
     def troubles(self) -> tuple[InterlockError, ...]:
         """What of it needs somebody, as of the last look."""
-        return self._troubles
+        return self._troubles if self._not_kept is None else (self._not_kept, *self._troubles)
 
     async def revive(self) -> None:
-        """Keepers die with the machine; what they kept was asked for once, and goes on. Raises as `Keeper.ensure`."""
-        for name in await asyncio.to_thread(self._outside[KEEPER].revive):
+        """Keepers die with the machine; what they kept was asked for once, and goes on.
+
+        What fails is told as a trouble as long as it does, and logged once.
+        """
+        try:
+            revived = await asyncio.to_thread(self._outside[KEEPER].revive)
+        except InterlockError as error:
+            if self._not_kept is None or self._not_kept.message != error.message:
+                log.warning("keeper.not_revived", error_code=error.code, reason=error.message, fix=error.fix)
+            self._not_kept = error
+            return
+        self._not_kept = None
+        for name in revived:
             log.warning("keeper.revived", name=name, reason="its keeper had died")
 
     async def compare(self) -> None:
