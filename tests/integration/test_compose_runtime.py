@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from harness.databases import database
 from harness.docker_engine import RealEngine, real_engine, why_absent
+from harness.engine import open_engine, write_project
+from harness.release_world import succeed
 from harness.stand_in_service import free_port, until
 from harness.step_context import Guarded
 from interlock.adapters.compose_runtime import PATH, ComposeServices
@@ -145,11 +148,13 @@ def test_two_versions_run_beside_each_other_and_beside_the_operators_own(shop: S
     assert shop.containers() > {"/shop-web"}
     assert len(shop.containers()) == 3
     assert shop.engine.call("GET", "/containers/shop-web/json")["State"] == before["State"]
-    for spec in (one, two):
-        shop.runtime.stop(spec, context)
-        assert shop.runtime.state(spec) is None
-        assert answers(spec) is None
-    assert shop.containers() == {"/shop-web"}
+    shop.runtime.stop(one, context)
+    assert shop.runtime.state(one) is None
+    assert [path.stem for path in shop.kept.iterdir()] == [two.name]
+    assert answers(one) is None
+    assert answers(two) == "v2"
+    shop.runtime.stop(one, context)
+    assert len(shop.containers()) == 2
     assert shop.engine.call("GET", "/containers/shop-web/json")["State"] == before["State"]
     assert context.held
 
@@ -163,8 +168,6 @@ def test_starting_twice_is_starting_once(shop: Shop) -> None:
     with pytest.raises(Conflict) as other:
         shop.runtime.start(spec.model_copy(update={"port": free_port()}), context)
     assert "port" in other.value.message
-    shop.runtime.stop(spec, context)
-    shop.runtime.stop(spec, context)
 
 
 def test_what_runs_is_what_was_pinned_whatever_its_tag_means_by_then(shop: Shop) -> None:
@@ -197,7 +200,7 @@ def test_a_version_that_dies_is_started_again_by_the_engine(shop: Shop) -> None:
     assert until(lambda: answers(spec)) == "v1"
 
 
-def test_a_version_that_was_killed_by_hand_is_there_and_does_not_run(shop: Shop) -> None:
+def test_a_version_that_was_stopped_by_hand_is_started_again_and_ended_though_its_file_was_lost(shop: Shop) -> None:
     context, spec = Guarded(), shop.spec("v1")
     shop.runtime.start(spec, context)
     (name,) = shop.containers() - {"/shop-web"}
@@ -206,7 +209,11 @@ def test_a_version_that_was_killed_by_hand_is_there_and_does_not_run(shop: Shop)
     assert state is not None
     assert (state.phase, state.pid) == ("stopped", None)
     assert state.last_exit is not None
+    shutil.rmtree(shop.kept)
     assert shop.runtime.start(spec, context).phase == "running"
+    shutil.rmtree(shop.kept)
+    shop.runtime.stop(spec, context)
+    assert shop.containers() == {"/shop-web"}
 
 
 def test_the_operators_secrets_stay_in_files_of_ours_alone(shop: Shop) -> None:
@@ -220,16 +227,6 @@ def test_the_operators_secrets_stay_in_files_of_ours_alone(shop: Shop) -> None:
     assert {f"PORT={spec.port}", "PLACE=here", "RELEASE=v1 for $5"} <= {*settings}
     assert any(each.startswith("SECRET=pa") for each in settings)
     assert "pa$" not in json.dumps(context.ran) + context.said
-    shop.runtime.stop(spec, context)
-    assert not [*shop.kept.iterdir()]
-
-
-def test_a_version_whose_file_was_lost_can_be_stopped(shop: Shop) -> None:
-    context, spec = Guarded(), shop.spec("v1")
-    shop.runtime.start(spec, context)
-    shutil.rmtree(shop.kept)
-    shop.runtime.stop(spec, context)
-    assert shop.containers() == {"/shop-web"}
 
 
 def test_a_container_that_says_it_is_ours_and_is_not_stays(shop: Shop) -> None:
@@ -268,10 +265,8 @@ def test_compose_as_a_plug_in_of_docker_is_taken_as_well(shop: Shop, tmp_path: P
     runtime = ComposeServices(
         shop.kept, lambda: str(shop.folder), lambda: environment, path=f"{tmp_path}:/usr/bin:/bin"
     )
-    context, spec = Guarded(), shop.spec("v1")
-    assert runtime.start(spec, context).phase == "running"
-    assert context.ran[0][:2] == (str(program), "compose")
-    runtime.stop(spec, context)
+    assert [*runtime.inspect("web", shop.declared())]
+    assert runtime._program() == (str(program), "compose")
 
 
 def test_without_compose_or_without_an_engine_it_is_said(shop: Shop, tmp_path: Path) -> None:
@@ -295,3 +290,22 @@ def test_what_compose_does_not_want_is_told_in_its_words(shop: Shop) -> None:
             shop.runtime.inspect("web", shop.declared())
     finally:
         file.write_text(whole)
+
+
+@pytest.mark.asyncio
+async def test_a_container_is_started_and_stopped_through_the_door(
+    shop: Shop, postgres_endpoint: Any, migrated: str, tmp_path: Path
+) -> None:
+    """Under the real guard, with the operator's own settings, and probed."""
+    workload = shop.declared(health={"path": "/version", "interval_seconds": 0.1}).model_dump(mode="json")
+    workload["compose"]["file"] = str(shop.folder / "compose.yaml")
+    contexts = {"docker": {"environment": {"DOCKER_HOST": f"unix://{shop.engine.socket_path}"}}}
+    with database(postgres_endpoint, template=migrated) as (_, owner, app):
+        locations = write_project(tmp_path, "small-team", workloads={"web": workload}, contexts=contexts)
+        async with open_engine(app, owner, locations) as engine:
+            started = await succeed(engine, "service.start", workload="web", version="v1")
+            assert len(shop.containers()) == 2, started.state_reason
+            (row,) = await engine.query("select stage from service_instance")
+            assert row["stage"] == "running"
+            await succeed(engine, "service.stop", workload="web", version="v1")
+    assert shop.containers() == {"/shop-web"}
