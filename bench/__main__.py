@@ -14,6 +14,7 @@ from bench import (
     judgement,
     latency,
     mcp,
+    releases,
     replay,
     shadow,
     sql,
@@ -41,6 +42,7 @@ if __name__ == "__main__":
                 judgement.measure,
                 shadow.measure,
                 tables.measure,
+                releases.measure,
                 traffic.measure,
             )
         )

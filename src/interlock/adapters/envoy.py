@@ -209,7 +209,7 @@ class EnvoyProxy:
                 *("-c", str(self._folder.bootstrap)),
                 "--disable-hot-restart",  # its shared memory has one name for the whole machine
                 *("--concurrency", str(min(_CONCURRENCY_MAX, os.cpu_count() or 1))),
-                *("--file-flush-interval-msec", "50"),  # 10 s otherwise: too late for whoever watches
+                *("--file-flush-interval-msec", "20"),  # 10 s otherwise: too late for whoever watches
                 *("--drain-time-s", str(round(DRAIN_SECONDS))),
                 *("--drain-strategy", "immediate"),
                 *("-l", "warning"),

@@ -78,7 +78,8 @@ class Effects:
 
     async def _route(self, release: Release, live: Live, want: Wanted, mirror: Mirror | None) -> Effect:
         found = DONE
-        if not in_force(await self.routing(release), want, mirror):
+        # On the way back nobody looks first whether it is there already: what counts is each millisecond.
+        if (want.back and release.attempt == 0) or not in_force(await self.routing(release), want, mirror):
             found = await self._ask(release, live, route_ask(release, want, mirror), attempts_max=ATTEMPTS_MAX)
         if found.outcome == "done" and want.back:
             text = f"all users get {release.stable} again"
@@ -89,7 +90,7 @@ class Effects:
         """What became of an ask; it is asked for first, where policy lets it."""
         actor, back = asker(release), wanted(release).back
         try:
-            known = await self._runs.by_key(actor.id, str(ask.key))
+            known = None if back else await self._runs.by_key(actor.id, str(ask.key))
             if known is None and not back and (held_up := await self._held_up(release, ask)) is not None:
                 live.retry_at = self._clock.monotonic() + HELD_UP_SECONDS
                 return Effect("waits", held_up)

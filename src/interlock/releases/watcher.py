@@ -28,7 +28,7 @@ from interlock.releases.tally import Tally
 
 log = structlog.get_logger()
 
-TURN_SECONDS = 0.02
+TURN_SECONDS = 0.01
 READ_BYTES_MAX = 64 * 1024
 """Of the log in one turn: a few milliseconds of work, so that the door does not wait."""
 WAITING_MAX = 100_000
