@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interlock.interfaces.cli.demo_visitors import Visitors
+from interlock.interfaces.errors import NOTHING_DONE_YET
 from interlock.interfaces.messages import say
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ def make_versions(folder: Path) -> None:
 
 
 def end_services(stage: Stage) -> None:
-    """What an earlier demo left running goes on without Interlock, until it is told."""
-    stage.quietly("do", "traffic.forget", "--arg", "workload=web", "--confirm")
+    """What an earlier demo left running goes on without Interlock, until it is told; to take a service from all of its
+    users is confirmed twice."""
+    if stage.quietly("do", "traffic.forget", "--arg", "workload=web", "--confirm").code == NOTHING_DONE_YET:
+        stage.quietly("approve", str(stage.newest_run()), "--yes", "--wait")
     for version in VERSIONS:
-        stage.quietly("do", "service.stop", "--arg", "workload=web", "--arg", f"version={version}", "--confirm")
+        stage.quietly("service", "stop", "web", version, "--confirm")
 
 
 def release_parts() -> tuple[tuple[str, Callable[[Stage], None]], ...]:

@@ -17,7 +17,7 @@ VISITORS = 24
 REQUESTS_EACH = 12
 """So often a visitor comes back before another one takes his place."""
 
-ORDERS_PERCENT = 40
+ORDERS_PERCENT = 60
 ANSWER_SECONDS = 10.0
 
 _ORDER = b'{"item": "coffee"}'
