@@ -121,12 +121,19 @@ def test_rotation_loses_nothing(path: Path) -> None:
     assert statuses(log) == [], "the new file is not there yet"
     write(path.with_name("web.log.1"), line(204))
     write(path, line(205))
-    assert statuses(log) == [204, 205]
+    assert statuses(log) + statuses(log) == [204, 205]
     for status in (206, 207):
         path.replace(path.with_name("web.log.1"))
         write(path, line(status))
-    assert statuses(log) == [206, 207], "also after two rotations"
+    assert statuses(log) + statuses(log) == [206, 207], "also after two rotations"
     assert log.unreadable == 0
+
+
+def test_nothing_is_read_after_the_end(path: Path) -> None:
+    write(path, LINE)
+    log = EnvoyLog(path, from_end=False)
+    log.close()
+    assert statuses(log) == []
 
 
 def test_a_file_that_was_cut_short_is_read_from_its_beginning(path: Path) -> None:

@@ -145,7 +145,6 @@ def test_what_is_written_to_a_file_that_was_rotated_away_is_not_lost(tmp_path: P
     assert tail.read(100) == []
     with old.open("ab") as file:
         file.write(b"two\n")
-    assert tail.read(100) == [b"two"]
-    assert [each for _ in range(3) for each in tail.read(100)] == [b"three"]
+    assert [each for _ in range(3) for each in tail.read(100)] == [b"two", b"three"]
     assert tail.broken == 0
     tail.close()

@@ -25,6 +25,7 @@ class LogTail:
         self._begun = b""
         self._passing_over = False
         self._has_successor = False
+        self._closed = False
         self._descriptor = _open(path)
         if self._descriptor is not None and from_end:
             end = os.lseek(self._descriptor, 0, os.SEEK_END)
@@ -33,9 +34,15 @@ class LogTail:
 
     def read(self, bytes_max: int) -> list[bytes]:
         """The lines of the next so many bytes, without their ends."""
-        data = self._next_bytes(bytes_max)
-        if not data:
-            return []
+        found: list[bytes] = []
+        left = bytes_max
+        # To the end, through files that were rotated away meanwhile: whoever is behind falls behind further otherwise.
+        while left > 0 and (data := self._next_bytes(left)):
+            left -= len(data)
+            found += self._lines(data)
+        return found
+
+    def _lines(self, data: bytes) -> list[bytes]:
         *lines, rest = (self._begun + data).split(b"\n")
         if self._passing_over and lines:
             lines, self._passing_over = lines[1:], False
@@ -46,14 +53,15 @@ class LogTail:
         return lines
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; nothing is read any more."""
+        self._closed = True
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def _next_bytes(self, bytes_max: int) -> bytes:
         for _ in range(_FILES_IN_A_ROW):
-            if self._descriptor is None:
+            if self._descriptor is None and not self._closed:
                 self._descriptor = _open(self.path)
             if self._descriptor is None:
                 return b""
@@ -65,26 +73,28 @@ class LogTail:
 
     def _goes_on(self, descriptor: int) -> bool:
         """Whether there is more to read: of a file that was rotated away and then written to, or of the next one."""
-        mine, newest = os.fstat(descriptor), _identity(self.path)
+        found = os.fstat(descriptor)
+        mine, older_path = (found.st_dev, found.st_ino), self.path.with_name(f"{self.path.name}.1")
+        newest, older = _identity(self.path), _identity(older_path)
         read_to = os.lseek(descriptor, 0, os.SEEK_CUR)
-        if newest is None or newest == (mine.st_dev, mine.st_ino):
-            if mine.st_size < read_to:  # somebody cut it short
+        following = older_path if older not in {None, mine} else self.path
+        if mine == newest or (newest is None and following == self.path):
+            if found.st_size < read_to:  # somebody cut it short
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 self._begun = b""
                 return True
             return False
-        # A file of this name is there again. Its writer may need a moment to see that: the next call tells.
+        # A file that was begun later is there, and all of this one counts.
         if read_to < os.fstat(descriptor).st_size:
             return True
-        if not self._has_successor:
+        if mine == older and not self._has_successor:
+            # Its writer may need a moment to see that: the next call tells.
             self._has_successor = True
             return False
-        older = self.path.with_name(f"{self.path.name}.1")
-        was_skipped = _identity(older) not in {None, (mine.st_dev, mine.st_ino)}
         self.broken += bool(self._begun)
         self._begun, self._has_successor = b"", False
-        self.close()
-        self._descriptor = _open(older if was_skipped else self.path)
+        os.close(descriptor)
+        self._descriptor = _open(following)
         return True
 
 
