@@ -50,6 +50,7 @@ async def engine(postgres_endpoint: Any, migrated: str, world: ReleaseWorld) -> 
             "web": world.declare("web", release=slow()),
             "moved": world.declare("moved", release=slow(irreversible=True)),
         }
+        workloads["cool"] = world.declare("cool", release=quick(keep_warm_hours=0.0001))
         agents = {"claude": {"on_behalf_of": "alice"}}
         people = {"alice": {"roles": ["operator"]}, "bob": {}}
         locations = write_project(world.folder, "small-team", workloads=workloads, agents=agents, people=people)
@@ -270,3 +271,28 @@ async def test_a_release_covers_nothing_but_its_own_steps(engine: Engine, world:
     await stands(engine, number, "aborted")
     with pytest.raises(NotFound):
         await ask(engine, "release.pause", workload="web", reason="too late")
+
+
+@in_one_loop
+async def test_two_services_are_released_at_once_and_what_nobody_needs_is_stopped(
+    engine: Engine, world: ReleaseWorld
+) -> None:
+    world.version("v1", name="cool")
+    world.version("v2", name="cool")
+    other = await at_canary(engine, world, "ten")
+    await deployed(engine, "v1", "cool")
+    await deployed(engine, "v2", "cool")
+    assert (await stands(engine, other, "canary"))["step"] == 0
+    await until_stage(engine, "cool", "v1", "stopped")
+    assert await routing(engine, "cool") == {"v2": 100.0}
+    await succeed(engine, "release.abort", workload="web", reason="done")
+    await stands(engine, other, "aborted")
+    await until_stage(engine, "web", "ten", "stopped")
+
+
+async def until_stage(engine: Engine, name: str, version: str, stage: str) -> None:
+    query = "select stage from service_instance where workload = %s and version = %s"
+    end = time.monotonic() + 20
+    while (await engine.query(query, name, version))[0]["stage"] != stage:
+        assert time.monotonic() < end, await engine.query("select * from releases order by number desc limit 3")
+        await asyncio.sleep(0.05)
