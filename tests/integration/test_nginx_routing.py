@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -430,6 +430,48 @@ def test_shares_that_were_deleted_leave_everybody_with_the_stable_version(site: 
     assert caught.value.code == "traffic.record"
     site.proxy.apply(site.routing(WHOLE))
     assert site.ask().version == "v2.0"
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system with room for little; only root can have one."""
+    folder.mkdir()
+    mount = ["/usr/bin/mount", "-t", "tmpfs", "-o", "size=256k,mode=711", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True, timeout=10).returncode != 0:
+        pytest.skip("needs root, and the right to mount")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["/usr/bin/umount", "--lazy", str(folder)], check=True, timeout=10)
+
+
+def test_on_a_full_disk_users_go_back_and_what_cannot_be_written_is_said(site: Site) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as name,
+        small_disk(Path(name) / "disk") as disk,
+    ):
+        keeper = own_keeper(Path(name), SystemClock())
+        proxy = OneNginx(OwnNginx(disk, keeper, lambda: PROGRAM))
+        port = free_port()
+        wanted = [site.routing(share).model_copy(update={"listen": f"127.0.0.1:{port}"}) for share in (2500, 0, 5000)]
+        try:
+            proxy.apply(wanted[0])
+            with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+                while filler.write(b"x" * 4096):
+                    pass
+            for routing in (wanted[2], wanted[1]):
+                with pytest.raises(Transient) as full:
+                    proxy.apply(routing)
+                assert full.value.code == "traffic.disk"
+                assert proxy.current("web") == wanted[0]
+            assert {ask(port).version for _ in range(40)} == {"v1.0"}, "to take away needs no room"
+            (disk / "filler").unlink()
+            proxy.apply(wanted[1])
+            assert proxy.current("web") == wanted[1]
+            proxy.apply(wanted[2])
+            assert {ask(port).version for _ in range(60)} == {"v1.0", "v2.0"}
+        finally:
+            keeper.stop("nginx")
 
 
 # Failures of the candidate.

@@ -256,6 +256,9 @@ class OneNginx:
                     raise Transient(msg, code="traffic.busy", effect_sent=False, fix="ask again")
                 _pause(LOOK_SECONDS)
             yield
+        except OSError as error:
+            msg = f"what nginx reads cannot be written below {self._host.folder}: {error.strerror}"
+            raise Transient(msg, code="traffic.disk", fix=f"df -h {self._host.folder}") from error
         finally:
             os.close(descriptor)
 

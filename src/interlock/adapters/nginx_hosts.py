@@ -17,7 +17,7 @@ from interlock.adapters.keeper_tree import Seen
 from interlock.adapters.nginx_configuration import Place, Structure, included_configuration, own_configuration
 from interlock.adapters.nginx_processes import Worker, master_of, orphans_in, tell, workers_of
 from interlock.adapters.program_output import CLEAN_ENVIRONMENT, ProgramOutput, read_program
-from interlock.core.errors import InterlockError, NotFound, Permanent, Transient
+from interlock.core.errors import Conflict, InterlockError, NotFound, Permanent, Transient
 from interlock.core.keeper import Keeper, KeptProcess
 from interlock.lib.random_ids import random_hex
 
@@ -184,7 +184,11 @@ class OwnNginx:
             restart_pause_seconds_max=2.0,
             restarts_per_hour_max=1000,
         )
-        self._keeper.ensure(process)
+        try:
+            self._keeper.ensure(process)
+        except Conflict:  # nginx lies elsewhere since; nothing of the one before runs any more
+            self._keeper.stop(KEPT_NAME)
+            self._keeper.ensure(process)
 
     def stop(self) -> None:
         """As the Protocol says."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from pydantic import Field
@@ -56,19 +56,36 @@ class ShareFolder:
             msg = f"{path} cannot be read: {error}"
             raise Permanent(msg, code="traffic.record", fix="put the routing in force anew") from error
 
-    def write(self, workload: str, digest: str, share: Share, files: Iterable[str]) -> None:
-        """Put these in force: for requests that come from now on, everything at once."""
+    def write(self, workload: str, digest: str, share: Share, files: Collection[str]) -> None:
+        """Put these in force: for requests that come from now on, everything at once.
+
+        Raises OSError when the disk is full. Then nothing has changed, but that everybody has the stable version where
+        that was wanted: to take files away needs no room.
+        """
         made = self.path / f".{workload}-{digest}.{random_hex(6)}"
         link = self.path / f".{workload}-{digest}.{random_hex(6)}"
-        made.mkdir(mode=0o711)
-        made.chmod(0o711)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        for name in files:
-            os.close(os.open(made / name, flags, 0o644))
-        with open(os.open(made / _RECORD, flags, 0o600), "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(share.model_dump_json().encode())
-        link.symlink_to(made.name)
-        link.replace(self.path / f"{workload}-{digest}")
+        try:
+            made.mkdir(mode=0o711)
+            made.chmod(0o711)
+            for name in files:
+                os.close(os.open(made / name, flags, 0o644))
+            with open(os.open(made / _RECORD, flags, 0o600), "wb") as file:  # noqa: PTH123 - a descriptor
+                file.write(share.model_dump_json().encode())
+            link.symlink_to(made.name)
+            link.replace(self.path / f"{workload}-{digest}")
+        except OSError:
+            shutil.rmtree(made, ignore_errors=True)
+            link.unlink(missing_ok=True)
+            if not files:
+                self._take_away(self.path / f"{workload}-{digest}")
+            raise
+
+    def _take_away(self, folder: Path) -> None:
+        """All shares of other versions, and not the record: it is what was planned, and the next try writes it."""
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name != _RECORD:
+                path.unlink(missing_ok=True)
 
     def close_connections(self, generation: str) -> None:
         """From now on workers of this generation close a connection after its answer."""
