@@ -16,6 +16,7 @@ from interlock.adapters.git import Git
 from interlock.adapters.health_probe import HttpProbe
 from interlock.adapters.kubernetes import KubernetesTargets
 from interlock.adapters.mcp_servers import OutsideMcpServers
+from interlock.adapters.metric_source import HttpMetricSource
 from interlock.adapters.names import NamedTargets
 from interlock.adapters.nginx import nginx_plane
 from interlock.adapters.postgres import SYSTEM_FOLDER, EmbeddedPostgres
@@ -46,6 +47,7 @@ from interlock.core.git import GIT
 from interlock.core.health_probe import HEALTH_PROBE
 from interlock.core.keeper import KEEPER, Keeper
 from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
+from interlock.core.metric_source import METRIC_SOURCE
 from interlock.core.outside import Outside
 from interlock.core.policy_set import POLICY_SETS
 from interlock.core.ports import ProgramContext
@@ -95,6 +97,7 @@ def outside_systems(base: Base) -> Outside:
             ),
             GIT: git,
             HEALTH_PROBE: HttpProbe(base.clock),
+            METRIC_SOURCE: HttpMetricSource(base.clock),
             SOURCE_LAYOUTS: OwnLayouts(base.locations.state_folder / "workloads", git, base.clock),
             COMMANDS: CommandServices(keeper),
             COMPOSE: ComposeServices(

@@ -90,6 +90,8 @@ class Judge:
         at_seconds: float,
         samples: Iterable[Sample],
         readings: Mapping[str, Readings | ThresholdReading] | None = None,
+        *,
+        problems: Iterable[str] = (),
     ) -> Judgement:
         """Take what happened since the last tick, and say what is known now.
 
@@ -97,6 +99,7 @@ class Judge:
             at_seconds: The time of the tick, since 1970.
             samples: What the proxy saw, of any arm; only the two that are compared are looked at.
             readings: By the name of the declared measure: what was read of it this time, if it was.
+            problems: What could not be read, in words; told among the notes.
         """
         elapsed = self._elapsed(at_seconds)
         counts = self._counter.count(samples)
@@ -116,7 +119,7 @@ class Judge:
             candidate_seen=counts.candidate.seen,
         )
         self._remember_rates(counts, brought, elapsed)
-        return self._judgement(at_seconds)
+        return self._judgement(at_seconds, tuple(problems))
 
     def state(self) -> JsonObject:
         """All that it knows, as JSON: a judge that is made from it goes on as if nothing had happened."""
@@ -240,7 +243,7 @@ class Judge:
             candidate_seen=candidate_seen,
         )
 
-    def _judgement(self, at_seconds: float) -> Judgement:
+    def _judgement(self, at_seconds: float, problems: tuple[str, ...]) -> Judgement:
         measures = [*self._measures(self._board.evidence()), *self._measure_alone()]
         breaches = tuple(f"{name}: {watch.breach}" for name, watch in self._thresholds.items() if watch.breach)
         missing = [each.seconds_to_go for each in measures if each.required_for_go]
@@ -267,7 +270,7 @@ class Judge:
             seconds_to_go=seconds_to_go,
             silent_seconds=silent,
             breaches=breaches,
-            notes=self._notes(),
+            notes=(*self._notes(), *problems),
         )
 
     def _certified(self, measures: list[MeasureJudgement]) -> bool:
