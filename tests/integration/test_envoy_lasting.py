@@ -284,6 +284,17 @@ def test_two_control_planes_change_it_one_after_the_other(place: Place) -> None:
     assert told == document([route_configuration(now)])["version_info"]
 
 
+def test_one_whose_socket_was_removed_is_started_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = place.open()
+    proxy.apply(place.routing(WHOLE))
+    monkeypatch.setattr(envoy, "START_SECONDS", 2.0)
+    (place.folder / "admin.sock").unlink()
+    proxy.ensure()
+    assert place.versions() == {"v2": 5}
+    proxy.apply(place.routing(0))
+    assert place.versions() == {"v1": 5}
+
+
 def test_how_many_may_come_at_once_is_bounded(place: Place) -> None:
     place.open().apply(place.routing(0))
     said = own_keeper(place.folder, SystemClock()).log_path("envoy").read_text()

@@ -184,21 +184,26 @@ def test_what_is_acknowledged_is_in_force_for_the_next_request(site: Site) -> No
         assert site.proxy.current("web") == applied.routing == site.routing(share)
 
 
-def test_what_is_being_answered_is_finished_by_the_version_that_began(site: Site) -> None:
-    site.proxy.apply(site.routing(0))
+@pytest.mark.parametrize("fallback", [False, True])
+def test_what_is_being_answered_is_finished_by_the_version_that_began(site: Site, *, fallback: bool) -> None:
+    site.proxy.apply(site.routing(0, fallback=fallback))
     answers: list[Answer] = []
     threads = [threading.Thread(target=lambda: answers.append(site.ask("/wait"))) for _ in range(5)]
     for thread in threads:
         thread.start()
     until(lambda: site.proxy.in_flight("web", "v1.0") == 5)
-    site.proxy.apply(site.routing(WHOLE))
+    site.proxy.apply(site.routing(WHOLE, fallback=fallback))
     assert site.ask().version == "v2.0"
     assert site.proxy.in_flight("web", "v2.0") == 0
+    threads.append(threading.Thread(target=lambda: answers.append(site.ask("/wait"))))
+    threads[-1].start()
+    until(lambda: site.proxy.in_flight("web", "v2.0") == 1)
     site.one.release.set()
+    site.two.release.set()
     for thread in threads:
         thread.join()
-    assert Counter(answer.version for answer in answers) == {"v1.0": 5}
-    until(lambda: site.proxy.in_flight("web", "v1.0") == 0)
+    assert Counter(answer.version for answer in answers) == {"v1.0": 5, "v2.0": 1}
+    until(lambda: site.proxy.in_flight("web", "v1.0") + site.proxy.in_flight("web", "v2.0") == 0)
 
 
 def test_a_version_that_is_routed_no_more_still_finishes_what_it_began(site: Site) -> None:

@@ -182,7 +182,12 @@ class EnvoyProxy:
                 self._keeper.stop(NAME)
                 self._write_all(routings)
                 self._keeper.ensure(self._process())
-        if not self._until(self._admin.is_live, START_SECONDS):
+        live = self._until(self._admin.is_live, START_SECONDS)
+        if not live and state is not None and state.phase == "running" and not self._admin.socket_path.exists():
+            # Somebody removed its socket: nothing could be changed any more, and no release could go back.
+            self._keeper.restart(NAME)
+            live = self._until(self._admin.is_live, START_SECONDS)
+        if not live:
             msg = f"the Envoy proxy does not come up: {self._said_since(0)}"
             raise Transient(msg, code="traffic.proxy_silent", fix="interlock status")
 
