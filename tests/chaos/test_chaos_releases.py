@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +18,9 @@ from harness.kept import end_kept
 from harness.release_world import OVER, ReleaseWorld, Users, quick
 from harness.resident import Resident, resident
 from harness.shop_service import control
+from interlock.bootstrap import embedded_server
+from interlock.core.errors import Transient
+from interlock.settings import Locations
 
 POLL_SECONDS = 0.002
 PHASES = ("preparing", "canary", "watching")
@@ -135,3 +140,60 @@ def test_a_bad_version_goes_back_once_interlock_is_there_again(served: Resident,
         served.start()
         row = until_state(served, *OVER)
     assert (row["state"], row["cause"]) == ("rolled_back", "red_line"), story(served)
+
+
+def test_a_bad_version_goes_back_although_the_database_was_killed(world: ReleaseWorld) -> None:
+    """On an embedded database of its own, which Interlock starts again; users are served meanwhile."""
+    workload = world.declare("alone", release=quick(50, hold=600.0))
+    for version in ("v1", "v2"):
+        world.version(version, name="alone")
+    with resident(None, workloads={"alone": workload}) as made:
+        locations = Locations(made.folder / "project" / "interlock.yaml", made.state_folder, made.folder / "run")
+        server = embedded_server(locations, lambda _: None)
+        made.start()
+        try:
+            first = made.run("deploy", "alone", "v1", "--confirm")
+            assert first.returncode == 0, first.stdout + first.stderr
+            made.submit("release.start", workload="alone", version="v2")
+            made.until(lambda: _shown(made)["percent"] == 50.0 and _shown(made)["settled"])
+            pid = server.postmaster_pid
+            assert pid is not None
+            with world.users("alone", per_second=100, threads=4) as users:
+                made.until(lambda: users.of("v2") > 3)
+                os.kill(pid, signal.SIGKILL)
+                seen = users.total
+                made.until(lambda: users.total > seen + 20)
+                assert users.failed == 0
+                control(_port(made, "v2"), error_percent=100)
+                made.until(lambda: _over(made))
+                shown = _shown(made)
+                failed, seen = users.failed, users.total
+                made.until(lambda: users.total > seen + 50)
+                assert users.failed == failed
+            assert (shown["state"], shown["cause"]) == ("rolled_back", "red_line"), shown
+        finally:
+            made.stop()
+            end_kept(made.state_folder)
+            server.remove()
+
+
+def _shown(made: Resident) -> dict[str, Any]:
+    found: dict[str, Any] = made.view("releases", workload="alone")["releases"][0]
+    return found
+
+
+def _over(made: Resident) -> bool:
+    """The database may be away while it is asked."""
+    try:
+        return bool(_shown(made)["over"])
+    except Transient:
+        return False
+
+
+def _port(made: Resident, version: str) -> int:
+    while True:
+        try:
+            arms = made.view("traffic", workload="alone")["traffic"][0]["arms"]
+        except Transient:
+            continue
+        return int(next(arm["address"] for arm in arms if arm["version"] == version).rpartition(":")[2])
