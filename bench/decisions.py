@@ -79,7 +79,10 @@ class Question:
 
 
 def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every measure
-    """Median of the decisions of one turn, each on a plan that was not seen before, beside bare handles."""
+    """Median of the decisions of one turn, each on a plan that was not seen before, beside bare handles.
+
+    The bare engine is asked with every policy; what of them cannot matter is for the product to know.
+    """
     found: list[Result] = []
     for size, plans in SIZES.items():
         policies, texts = _policies(size)

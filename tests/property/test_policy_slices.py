@@ -318,17 +318,19 @@ def test_the_rules_of_other_targets_are_left_out() -> None:
     assert handle._slices.of(*_plan_question(targets=["never-1", "never-2", "never-3", "never-4"])) is handle._policies
 
 
-def test_kinds_and_sets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cedar_slices, "KINDS_MAX", 2)
-    monkeypatch.setattr(cedar_slices, "SETS_MAX", 1)
-    handle = _loaded(['permit (principal is Agent, action in Action::"run", resource is Plan);'])
+@pytest.mark.parametrize("bound", ["KINDS_MAX", "KEPT_POLICIES_MAX", "SLICE_POLICIES_MAX"])
+def test_where_there_is_no_room_for_a_slice_the_whole_set_is_asked(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cedar_slices, bound, 0 if bound.startswith("SLICE") else 1)
+    permit = 'permit (principal is {}, action in Action::"run", resource is Plan);'
+    handle = _loaded([permit.format(kind) for kind in ("Agent", "Person")])
     requests, entities = _plan_question()
-    for principal in ("Agent", "Person", "Service", "System", "Agent"):
-        asked: JsonObject = {"type": principal, "id": "x"}
-        found = handle.ask([{**requests[0], "principal": asked}], [{**entities[0], "uid": asked}, entities[1]])
-        assert found[0].allowed is (principal == "Agent")
-        assert len(handle._slices._slices) <= 2
-        assert len(handle._slices._sets) <= 1
+    sizes = []
+    for kind in ("Agent", "Person", "Agent"):
+        principal: JsonObject = {"type": kind, "id": "x"}
+        asked = [{**requests[0], "principal": principal}], [{**entities[0], "uid": principal}, entities[1]]
+        assert handle.ask(*asked)[0].allowed
+        sizes.append(len(handle._slices.of(*asked)))
+    assert sizes == ([62, 62, 62] if bound.startswith("SLICE") else [1, 62, 1])
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ Kind = tuple[str, str, str, str]
 """Type of the principal, action (type and id), type of the resource: what scopes look at, besides who it is."""
 
 KINDS_MAX = 1024
-SETS_MAX = 32
+KEPT_POLICIES_MAX = 10_000
+"""In all slices together; further kinds of requests are asked of the whole set."""
+
 SLICE_POLICIES_MAX = 500
 """A larger slice is not made: while it is made, nobody else is answered."""
 
@@ -94,17 +96,16 @@ class Slices(Generic[Texts]):
         self._needs = [needs_of(each["conditions"]) for each in parsed]
         self._slices: dict[Kind, _Slice[Texts] | None] = {}
         self._sets: dict[tuple[int, ...], Texts] = {}
+        self._kept = 0
 
     def of(self, requests: Sequence[JsonObject], entities: Sequence[JsonObject]) -> Texts:
         """What to ask in place of the whole set: a set with every policy that may hold for one of the requests."""
         kind = _kind(requests)
         if kind is None:
             return self._whole
-        if kind not in self._slices:
-            if len(self._slices) >= KINDS_MAX:
-                self._slices.clear()
+        if kind not in self._slices and len(self._slices) < KINDS_MAX:
             self._slices[kind] = self._make(requests[0])
-        found = self._slices[kind]
+        found = self._slices.get(kind)
         met = _met(found, requests[0]["resource"], entities) if found is not None else None
         if found is None or met is None:
             return self._whole
@@ -129,22 +130,24 @@ class Slices(Generic[Texts]):
             for need in needs or ():
                 by_need[need].append(index)
         left_out = len(self._texts) - len(always)
-        if left_out < LEFT_OUT_MIN or len(always) > SLICE_POLICIES_MAX:
+        found = None if left_out < LEFT_OUT_MIN else self._set(tuple(always))
+        if found is None:
             return None
         return _Slice(
-            self._set(tuple(always)),
+            found,
             len(always),
             left_out,
             {need: tuple(indexes) for need, indexes in by_need.items()},
             tuple(sorted({attribute for attribute, _ in by_need})),
         )
 
-    def _set(self, indexes: tuple[int, ...]) -> Texts:
-        """Kinds that differ in nothing a policy looks at share one."""
+    def _set(self, indexes: tuple[int, ...]) -> Texts | None:
+        """Kinds that differ in nothing a policy looks at share one; None where there is no room for it."""
         if indexes not in self._sets:
-            if len(self._sets) >= SETS_MAX:
-                self._sets.clear()
+            if len(indexes) > SLICE_POLICIES_MAX or self._kept + len(indexes) > KEPT_POLICIES_MAX:
+                return None
             self._sets[indexes] = self._parse("\n".join(self._texts[index] for index in indexes))
+            self._kept += len(indexes)
         return self._sets[indexes]
 
 
