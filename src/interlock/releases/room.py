@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from interlock.core.errors import InterlockError
 from interlock.core.health_probe import HEALTH_PROBE
+from interlock.core.metric_source import METRIC_SOURCE
 from interlock.core.model import JsonObject
 from interlock.core.schedule import SCHEDULES
 from interlock.core.service_instance import SERVICE_INSTANCES
@@ -40,8 +41,8 @@ def open_room(parts: RoomParts) -> Room:
     filing = Filing(folders, store, shadows.words)
 
     async def watch(release: Release, known: Live) -> None:
-        probe = parts.outside[HEALTH_PROBE]
-        standing = WatchParts(store, effects, parts.door, parts.clock, probe, rollout.stands)
+        probe, metrics = parts.outside[HEALTH_PROBE], parts.outside[METRIC_SOURCE]
+        standing = WatchParts(store, effects, parts.door, parts.clock, probe, metrics, rollout.stands)
         await Watcher(release, known, standing).run()
 
     rollout = Rollout(store, effects, live, parts.clock, watch=watch, shadow=shadows, report=filing.file)

@@ -11,6 +11,7 @@ import structlog
 from interlock.core.errors import Conflict, Denied, InterlockError, NotFound, Transient
 from interlock.core.health_probe import HealthProbe
 from interlock.core.judgement import Judgement
+from interlock.core.metric_source import MetricSource
 from interlock.core.model import JsonObject
 from interlock.core.run import Run, RunState
 from interlock.core.traffic import Routing, Sample, TrafficLog
@@ -22,6 +23,7 @@ from interlock.releases.evidence import evidence_of, log10_evidence
 from interlock.releases.judge.judge import Judge
 from interlock.releases.judge.red_lines import Burst, Crossed, Probes
 from interlock.releases.live import Live
+from interlock.releases.measuring import Measuring
 from interlock.releases.model import Cause, Release, percent_of
 from interlock.releases.store import Judged, ReleaseStore
 from interlock.releases.tally import Tally
@@ -48,6 +50,7 @@ class WatchParts:
     door: Door
     clock: Clock
     probe: HealthProbe
+    metrics: MetricSource
     stands: Callable[[Release], Release]
 
 
@@ -61,6 +64,7 @@ class Watcher:
         self._store, self._effects, self._clock = parts.store, parts.effects, parts.clock
         self._probe = parts.probe
         self._judge: Judge | None = None
+        self._measuring: Measuring | None = None
         settings = release.settings
         self._burst = Burst(release.stable, release.candidate, settings.burst_errors)
         self._probes = Probes(release.candidate, settings.red_line_failures)
@@ -87,16 +91,20 @@ class Watcher:
         judged = await self._store.judged(self._release.number)
         settings = self._release.settings.judge
         if self._release.stable is not None:
-            self._judge = Judge(settings, self._release.stable, self._release.candidate, judged.state)
+            versions = (self._release.stable, self._release.candidate)
+            self._judge = Judge(settings, *versions, judged.state)
+            self._measuring = Measuring(settings, *versions, self._parts.metrics)
         self._read_until = judged.read_until_seconds
         plane = self._effects.plane(self._release)
         begun = judged.read_until_seconds > 0
         followed = await asyncio.to_thread(plane.log, self._release.name, from_end=not begun)
         probing = asyncio.create_task(self._probe_for_ever(), name=f"release.{self._release.number}.probe")
+        measuring = asyncio.create_task(self._measure_for_ever(), name=f"release.{self._release.number}.measure")
         try:
             await self._turn_for_ever(followed)
         finally:
             probing.cancel()
+            measuring.cancel()
             followed.close()
             self._keep_row()
             await self._save()
@@ -135,9 +143,11 @@ class Watcher:
 
     async def _tick(self) -> None:
         waiting, self._waiting = self._waiting, []
-        if self._judge is None:
+        if self._judge is None or self._measuring is None:
             return
-        judgement = self._judge.tick(self._clock.now().timestamp(), waiting)
+        read = self._measuring.take()
+        now_seconds = self._clock.now().timestamp()
+        judgement = self._judge.tick(now_seconds, waiting, read.readings, problems=read.problems)
         before = self._live.judgement
         self._live.judgement = judgement
         if judgement.verdict == "no_go":
@@ -215,6 +225,17 @@ class Watcher:
             stable_fails = failure is not None and await self._failure(routing, release.stable) is not None
             now_seconds = self._clock.now().timestamp()
             self._crossed = self._crossed or self._probes.feed(now_seconds, failure, stable_fails=stable_fails)
+
+    async def _measure_for_ever(self) -> None:
+        """What `measures:` declares, as long as it is judged."""
+        while self._measuring is not None:
+            try:
+                await self._measuring.run(lambda: self._effects.routing(self._parts.stands(self._release)))
+            except Exception:
+                log.exception("release.measure_bug", release=self._release.number)
+                await asyncio.sleep(1.0)
+            else:
+                return
 
     async def _failure(self, routing: Routing | None, version: str | None) -> str | None:
         """What is wrong with a version's answer; None as well where it is not known where it listens."""

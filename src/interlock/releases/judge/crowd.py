@@ -23,7 +23,7 @@ from pydantic import JsonValue
 from interlock.core.model import JsonObject
 from interlock.releases.judge.state import Floats, from_json, invalid_state, to_json, whole
 
-USERS_MAX = 20_000
+USERS_MAX = 10_000
 """So many users' answers are counted, and those of as many who came before them. Who stays away longer counts as
 somebody new: where there are so many, how they differ is averaged out."""
 PAIRED_MAX = 500
