@@ -94,7 +94,7 @@ def answers(spec: VersionSpec) -> str | None:
 @pytest.fixture(scope="module")
 def opened() -> Iterator[Shop]:
     with real_engine() as engine, tempfile.TemporaryDirectory(prefix="il-", dir="/tmp") as name:
-        links = {f"bin/{program}": "busybox" for program in ("sh", "httpd", "sleep")}
+        links = {f"bin/{program}": "busybox" for program in ("sh", "httpd", "sleep", "wget")}
         images = {
             version: engine.import_image(f"shop:{version}", {**links, "www/version": version})
             for version in ("v1", "v2")
@@ -138,6 +138,8 @@ def test_a_version_is_pinned_to_the_image_its_tag_means_now(shop: Shop) -> None:
 
 def test_two_versions_run_beside_each_other_and_beside_the_operators_own(shop: Shop) -> None:
     context, one, two = Guarded(), shop.spec("v1"), shop.spec("v2")
+    # What the tag means by now does not matter.
+    shop.engine.call("POST", f"/images/{shop.images['v2']}/tag?repo=shop&tag=v1")
     before = shop.engine.call("GET", "/containers/shop-web/json")
     for spec in (one, two):
         state = shop.runtime.start(spec, context)
@@ -145,6 +147,7 @@ def test_two_versions_run_beside_each_other_and_beside_the_operators_own(shop: S
         assert state.pid
         assert state.started_at is not None
         assert until(lambda spec=spec: answers(spec)) == spec.version
+    shop.engine.call("POST", f"/images/{shop.images['v1']}/tag?repo=shop&tag=v1")
     assert shop.containers() > {"/shop-web"}
     assert len(shop.containers()) == 3
     assert shop.engine.call("GET", "/containers/shop-web/json")["State"] == before["State"]
@@ -159,8 +162,10 @@ def test_two_versions_run_beside_each_other_and_beside_the_operators_own(shop: S
     assert context.held
 
 
-def test_starting_twice_is_starting_once(shop: Shop) -> None:
+def test_starting_twice_is_starting_once_and_a_restart_is_another_process(shop: Shop) -> None:
     context, spec = Guarded(), shop.spec("v1")
+    with pytest.raises(NotFound):
+        shop.runtime.restart(spec, context)
     first = shop.runtime.start(spec, context)
     ran = len(context.ran)
     assert shop.runtime.start(spec, context).pid == first.pid
@@ -168,36 +173,12 @@ def test_starting_twice_is_starting_once(shop: Shop) -> None:
     with pytest.raises(Conflict) as other:
         shop.runtime.start(spec.model_copy(update={"port": free_port()}), context)
     assert "port" in other.value.message
-
-
-def test_what_runs_is_what_was_pinned_whatever_its_tag_means_by_then(shop: Shop) -> None:
-    context, spec = Guarded(), shop.spec("v1")
-    shop.engine.call("POST", f"/images/{shop.images['v2']}/tag?repo=shop&tag=v1")
-    try:
-        assert shop.runtime.start(spec, context).identity == spec.identity
-        assert until(lambda: answers(spec)) == "v1"
-    finally:
-        shop.engine.call("POST", f"/images/{shop.images['v1']}/tag?repo=shop&tag=v1")
-
-
-def test_a_restart_is_another_process_of_the_same_version(shop: Shop) -> None:
-    context, spec = Guarded(), shop.spec("v2")
-    with pytest.raises(NotFound):
-        shop.runtime.restart(spec, context)
-    before = shop.runtime.start(spec, context)
-    after = shop.runtime.restart(spec, context)
-    assert after.pid != before.pid
-    assert (after.phase, after.identity) == ("running", before.identity)
-    assert until(lambda: answers(spec)) == "v2"
-
-
-def test_a_version_that_dies_is_started_again_by_the_engine(shop: Shop) -> None:
-    context, spec = Guarded(), shop.spec("v1")
-    pid = shop.runtime.start(spec, context).pid
-    assert pid
-    os.kill(pid, 9)
-    until(lambda: (state := shop.runtime.state(spec)) is not None and state.pid not in {None, pid} and state.restarts)
-    assert until(lambda: answers(spec)) == "v1"
+    again = shop.runtime.restart(spec, context)
+    assert (again.phase, again.identity, again.pid == first.pid) == ("running", first.identity, False)
+    assert again.pid
+    os.kill(again.pid, 9)
+    until(lambda: (state := shop.runtime.state(spec)) and state.restarts and state.pid not in {None, again.pid})
+    assert until(lambda: answers(spec)) == "v1", "the engine starts it again"
 
 
 def test_a_version_that_was_stopped_by_hand_is_started_again_and_ended_though_its_file_was_lost(shop: Shop) -> None:
@@ -290,6 +271,38 @@ def test_what_compose_does_not_want_is_told_in_its_words(shop: Shop) -> None:
             shop.runtime.inspect("web", shop.declared())
     finally:
         file.write_text(whole)
+
+
+NETWORKED = """
+services:
+  web:
+    image: shop:v1
+    command: [httpd, -f, -p, "80", -h, /www]
+    volumes: ["data:/data"]
+    networks: {back: {aliases: [www]}}
+  client: {image: "shop:v1", command: [sleep, "1000"], networks: [back]}
+networks: {back: {}}
+volumes: {data: {}}
+"""
+
+
+def test_on_a_network_of_its_project_a_version_takes_no_name_of_another(shop: Shop) -> None:
+    file = shop.folder / "networked.yaml"
+    file.write_text(NETWORKED)
+    settings = {"DOCKER_HOST": f"unix://{shop.engine.socket_path}", "PATH": PATH}
+    compose = [str(COMPOSE), "-f", str(file), "-p", "net"]
+    given = {"project": "net", "file": "networked.yaml", "service": "web", "port": 80}
+    context, spec = Guarded(), shop.spec("v2", compose=given)
+    subprocess.run([*compose, "up", "-d"], env=settings, check=True, capture_output=True, timeout=60)
+    shop.runtime.start(spec, context)
+    assert until(lambda: answers(spec)) == "v2"
+    look = "for name in web www web-v2; do wget -qO- http://$name/version; done"
+    ask = [*compose, "exec", "-T", "client", "sh", "-c", look]
+    said = subprocess.run(ask, env=settings, check=True, capture_output=True, timeout=30)
+    assert said.stdout == b"v1v1v2"
+    shop.runtime.stop(spec, context)
+    assert {each["Name"] for each in shop.engine.call("GET", "/networks")} >= {"net_back"}
+    assert [each["Name"] for each in shop.engine.call("GET", "/volumes")["Volumes"]] == ["net_data"]
 
 
 @pytest.mark.asyncio
