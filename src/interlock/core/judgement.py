@@ -14,7 +14,7 @@ MeasureGrade = Literal["block", "warn"]
 Probability = Annotated[float, Field(gt=0, lt=0.5)]
 Quantile = Annotated[float, Field(gt=0, lt=1)]
 MeasureName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-Selector = Annotated[str, Field(min_length=1, max_length=500)]
+Selector = Annotated[str, Field(max_length=500, pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^\n]*\})?$")]
 """A metric and what its labels must be: `http_requests_total{code=~"5..", method!="HEAD"}`."""
 Query = Annotated[str, Field(min_length=1, max_length=4000)]
 """PromQL with {version} in it; its value is a counter: `sum(jobs_failed_total{version="{version}"})`."""

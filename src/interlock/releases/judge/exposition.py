@@ -113,7 +113,8 @@ def _matcher(text: str, operator: str, value: str) -> Callable[[str], bool]:
 
 def _sum(text: str, selector: Selector) -> float | None:
     values = [value for _, value in _series(text, selector)]
-    return math.fsum(values) if values else None
+    total = sum(values)
+    return total if values and math.isfinite(total) else None
 
 
 def _histogram(text: str, selector: Selector) -> Reading | None:
@@ -124,7 +125,7 @@ def _histogram(text: str, selector: Selector) -> Reading | None:
         except ValueError:
             continue  # a series that is no bucket
         upto[edge] = upto.get(edge, 0.0) + value
-    if math.inf not in upto:
+    if not math.isfinite(upto.get(math.inf, math.inf)):
         return None
     return Reading(total=upto[math.inf], buckets=tuple(sorted(upto.items())))
 

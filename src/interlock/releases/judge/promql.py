@@ -37,12 +37,12 @@ def read_answer(body: bytes) -> float | None:
         else:
             msg = f"the query gives a {kind}, not one number at one moment"
             raise Invalid(msg, code="release.metrics", fix="ask for a sum, as sum(requests_total{...})")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as fault:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         msg = "that is no answer of a Prometheus to an instant query"
         raise Invalid(
             msg, code="release.metrics", fix="give the address before /api/v1, and look at what answers"
         ) from fault
-    total = math.fsum(values) if all(map(math.isfinite, values)) else math.nan
+    total = sum(values)
     return total if values and math.isfinite(total) else None
 
 
