@@ -1,4 +1,4 @@
-"""A report's versions beside each other: a wrong column is stopped by name, a good one cut over, a bad one goes back."""
+"""A report in several versions: a wrong column is stopped by its name, a good one is cut over, a bad one goes back."""
 
 from __future__ import annotations
 

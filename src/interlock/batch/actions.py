@@ -10,7 +10,7 @@ from pydantic import Field
 from interlock.batch.comparing import day_folder, file_comparison, file_day, found_of
 from interlock.batch.golden_steps import accept, check
 from interlock.batch.invoking import Invocation, Invoking, output_place
-from interlock.batch.lookups import COMPARISONS_LOOKED_AT, BatchAction, moved, shown, step_seconds, texts
+from interlock.batch.lookups import COMPARISONS_LOOKED_AT, BatchLookups, moved, run_preview, shown, step_seconds, texts
 from interlock.batch.model import (
     Criterion,
     Part,
@@ -23,11 +23,11 @@ from interlock.batch.model import (
     verdict_of,
 )
 from interlock.batch.running import BatchRuns, input_of
-from interlock.batch.shadowing import Shadowed, shadow
-from interlock.batch.summary import Material, follow_up
+from interlock.batch.shadowing import material_of, shadow
+from interlock.batch.summary import follow_up
 from interlock.batch.turning import WHOLE_PERCENT, put_back, routing_after, snapshot, write_report
 from interlock.comparison.golden import read_samples
-from interlock.core.action import StepResult
+from interlock.core.action import Action, StepResult
 from interlock.core.batch import BatchRouting, VersionPin
 from interlock.core.comparison import GoldenName
 from interlock.core.errors import Conflict, Denied, Invalid, NotFound
@@ -55,11 +55,12 @@ class RunArgs(Frozen):
 class ShadowArgs(Frozen):
     """A batch job, the version that is tried, and a value for each of its `parameters`.
 
-    `against` is the version it is held against; without it the one that is in force.
+    Without `version` it is the one that has a share. `against` is the version it is held against; without it the one
+    that is in force.
     """
 
     workload: WorkloadName
-    version: VersionName
+    version: VersionName | None = None
     against: VersionName | None = None
     arguments: Arguments = {}
 
@@ -105,7 +106,11 @@ class CheckArgs(Frozen):
     version: VersionName | None = None
 
 
-class Run(BatchAction):
+class _OfBatch(BatchLookups, Action):
+    """What all of them are."""
+
+
+class Run(_OfBatch):
     """One invocation."""
 
     name: ClassVar[str] = "batch.run"
@@ -169,7 +174,7 @@ class Run(BatchAction):
             summary=step.summary,
             steps=(step,),
             facts={"identity": laid.identity, "part": facts["part"], "epoch": facts["epoch"]},
-            preview=_run_preview(args.workload, declared, laid, facts),
+            preview=run_preview(args.workload, declared, laid, facts),
         )
 
     def perform(self, step: Step, context: StepContext) -> StepResult:
@@ -183,7 +188,7 @@ class Run(BatchAction):
 _RUN_PARAMS = ("declared", "arguments", "part", "laid", "fallback", "beside", "epoch", "input", "output")
 
 
-class Shadow(BatchAction):
+class Shadow(_OfBatch):
     """Two versions beside each other; users notice nothing."""
 
     name: ClassVar[str] = "batch.shadow"
@@ -205,13 +210,21 @@ class Shadow(BatchAction):
             stable = self.laid(args.workload, declared, args.against)
         else:
             stable = self.pinned(args.workload, declared, self.required(args.workload).stable)
-        candidate = self.laid(args.workload, declared, args.version)
+        candidate = self.laid(args.workload, declared, args.version or self._on_its_way(args.workload))
         return {
             "declared": declared.model_dump(mode="json"),
             "arguments": dict(arguments),
             "stable": stable.model_dump(mode="json"),
             "candidate": candidate.model_dump(mode="json"),
         }
+
+    def _on_its_way(self, workload: str) -> str:
+        """The version that has a share. Raises Invalid where none has."""
+        found = self.records.routing(workload)
+        if found is None or found.candidate is None:
+            msg = f"no version of {workload} has a share yet, so say which one is to be tried"
+            raise Invalid(msg, code="batch.which_version", fix=f"interlock release shadow {workload} VERSION")
+        return found.candidate.version
 
     def plan(self, args: ShadowArgs, facts: JsonObject) -> Plan:
         """One step, which may be repeated: it touches nothing but folders of Interlock's own."""
@@ -261,7 +274,7 @@ class Shadow(BatchAction):
                 twice=True,
             )
             place = day_folder(self.records.folder(name), now, context.run)
-            file_comparison(place, _material(name, context.run, arguments, declared, seen), runs.root)
+            file_comparison(place, material_of(name, context.run, arguments, declared, seen), runs.root)
         found = found_of(seen.found, declared.comparison, seen.trials, seen.input_sha256, place)
         data: JsonObject = {"workload": name, "arguments": dict(arguments), **found}  # type: ignore[dict-item]
         context.arrange("batch.compared", {"found": data})
@@ -276,7 +289,7 @@ class Shadow(BatchAction):
         file_day(place, [each for each in found if f"{each.at:%Y-%m-%d}" == day], name)
 
 
-class Cutover(BatchAction):
+class Cutover(_OfBatch):
     """A share of the invocations, or all of them."""
 
     name: ClassVar[str] = "batch.cutover"
@@ -386,7 +399,7 @@ class Cutover(BatchAction):
         return StepResult(ok=ok, summary="it is in force" if ok else "it is not in force")
 
 
-class Rollback(BatchAction):
+class Rollback(_OfBatch):
     """Back, at once."""
 
     name: ClassVar[str] = "batch.rollback"
@@ -456,7 +469,7 @@ class Rollback(BatchAction):
         return StepResult(ok=True, summary=summary, data={"report": str(report), "restored": len(restored)})
 
 
-class Accept(BatchAction):
+class Accept(_OfBatch):
     """What a person knows to be right."""
 
     name: ClassVar[str] = "batch.accept"
@@ -513,7 +526,7 @@ class Accept(BatchAction):
         return accept(self, step, context)
 
 
-class Check(BatchAction):
+class Check(_OfBatch):
     """Whether it is still right."""
 
     name: ClassVar[str] = "batch.check"
@@ -559,35 +572,3 @@ class Check(BatchAction):
     def perform(self, step: Step, context: StepContext) -> StepResult:
         """All samples, one after the other; one that differs is a failure of this step."""
         return check(self, step, context)
-
-
-def _material(name: str, run: int, arguments: dict[str, str], declared: BatchWorkload, seen: Shadowed) -> Material:
-    stable, candidate = seen.trials["stable"], seen.trials["candidate"]
-    return Material(
-        workload=name,
-        run=run,
-        arguments=arguments,
-        stable=stable.pin,
-        candidate=candidate.pin,
-        stable_seconds=stable.seconds,
-        candidate_seconds=candidate.seconds,
-        kept_from=seen.kept_from,
-        input_sha256=seen.input_sha256,
-        rules=declared.comparison,
-        found=seen.found,
-        notes=seen.notes,
-    )
-
-
-def _run_preview(name: str, declared: BatchWorkload, laid: LaidSource, facts: JsonObject) -> str:
-    lines = [
-        f"what     {name} {laid.version} = {laid.identity}",
-        f"command  {' '.join(declared.command)}",
-        f"input    {facts['input'] or 'none'}",
-        f"output   {facts['output']}",
-    ]
-    if facts["fallback"] is not None:
-        fallback = LaidSource.model_validate(facts["fallback"])
-        first = "compared with it first, and " if facts["beside"] else ""
-        lines.append(f"else     {first}{fallback.version} does it instead when it fails")
-    return "\n".join(lines)

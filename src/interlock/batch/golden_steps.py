@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from interlock.batch import golden
 from interlock.batch.comparing import Sides, compare
-from interlock.batch.lookups import BatchAction, texts
+from interlock.batch.lookups import BatchLookups, texts
 from interlock.batch.running import BatchRuns, disk
 from interlock.comparison.golden import read_samples
 from interlock.comparison.outputs_model import OutputComparison
@@ -16,7 +16,7 @@ from interlock.core.source_layout import LaidSource
 from interlock.core.workload import BatchWorkload
 
 
-def accept(action: BatchAction, step: Step, context: StepContext) -> StepResult:
+def accept(action: BatchLookups, step: Step, context: StepContext) -> StepResult:
     """Run it confined, and keep both sides."""
     name, declared = str(step.params["workload"]), BatchWorkload.model_validate(step.params["declared"])
     arguments = texts(step.params["arguments"])
@@ -45,7 +45,7 @@ def accept(action: BatchAction, step: Step, context: StepContext) -> StepResult:
     return StepResult(ok=True, summary=f"{name}: {sample.name} is accepted", data={"digest": sample.digest})
 
 
-def check(action: BatchAction, step: Step, context: StepContext) -> StepResult:
+def check(action: BatchLookups, step: Step, context: StepContext) -> StepResult:
     """All samples, one after the other; one that differs is a failure of this step."""
     name, declared = str(step.params["workload"]), BatchWorkload.model_validate(step.params["declared"])
     laid = LaidSource.model_validate(step.params["laid"])
@@ -63,7 +63,7 @@ def check(action: BatchAction, step: Step, context: StepContext) -> StepResult:
 
 
 def _sample(
-    action: BatchAction,
+    action: BatchLookups,
     sample: GoldenSample,
     name: str,
     declared: BatchWorkload,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from pathlib import Path
 from typing import Any
 
 from interlock.batch.model import Criterion, batch_of, criteria
 from interlock.batch.running import BUILD_SECONDS, LAY_OUT_SECONDS
-from interlock.core.action import Action
+from interlock.core.action import Ports
 from interlock.core.batch import BATCHES, BatchRecords, BatchRouting, VersionPin
 from interlock.core.errors import Conflict, NotFound
+from interlock.core.model import JsonObject
 from interlock.core.plan import STEP_TIMEOUT_SECONDS_MAX
 from interlock.core.source_layout import SOURCE_LAYOUTS, LaidSource
 from interlock.core.workload import BatchWorkload
@@ -20,8 +20,10 @@ COMPARE_SECONDS = 3600.0
 COMPARISONS_LOOKED_AT = 200
 
 
-class BatchAction(Action, ABC):
+class BatchLookups:
     """What all of them look up."""
+
+    ports: Ports
 
     def declared(self, workload: str) -> BatchWorkload:
         """Raises NotFound, Invalid."""
@@ -104,3 +106,18 @@ def moved(name: str) -> Conflict:
     """Somebody else changed the routing."""
     msg = f"which version {name} gets was changed since this was planned"
     return Conflict(msg, code="batch.moved", fix="ask again, and read the new plan")
+
+
+def run_preview(name: str, declared: BatchWorkload, laid: LaidSource, facts: JsonObject) -> str:
+    """What an approver reads of an invocation."""
+    lines = [
+        f"what     {name} {laid.version} = {laid.identity}",
+        f"command  {' '.join(declared.command)}",
+        f"input    {facts['input'] or 'none'}",
+        f"output   {facts['output']}",
+    ]
+    if facts["fallback"] is not None:
+        fallback = LaidSource.model_validate(facts["fallback"])
+        first = "compared with it first, and " if facts["beside"] else ""
+        lines.append(f"else     {first}{fallback.version} does it instead when it fails")
+    return "\n".join(lines)

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 from interlock.batch.comparing import Sides, compare
 from interlock.batch.running import OPEN, BatchRuns, Trial, require_unchanged
+from interlock.batch.summary import Material
 from interlock.comparison.outputs_model import OutputComparison
 from interlock.core.comparison import ComparisonRules
 from interlock.core.errors import Permanent
 from interlock.core.ports import StepContext
 from interlock.core.source_layout import LaidSource
+from interlock.core.workload import BatchWorkload
 
 
 class Shadowed(NamedTuple):
@@ -89,3 +91,22 @@ def _notes(trials: Mapping[str, Trial]) -> tuple[str, ...]:
     elif not trials["again"].ok:
         notes.append(f"the stable version's second run failed: {trials['again'].words}")
     return tuple(notes)
+
+
+def material_of(name: str, run: int, arguments: dict[str, str], declared: BatchWorkload, seen: Shadowed) -> Material:
+    """What the summary is made from."""
+    stable, candidate = seen.trials["stable"], seen.trials["candidate"]
+    return Material(
+        workload=name,
+        run=run,
+        arguments=arguments,
+        stable=stable.pin,
+        candidate=candidate.pin,
+        stable_seconds=stable.seconds,
+        candidate_seconds=candidate.seconds,
+        kept_from=seen.kept_from,
+        input_sha256=seen.input_sha256,
+        rules=declared.comparison,
+        found=seen.found,
+        notes=seen.notes,
+    )

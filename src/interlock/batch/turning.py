@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlock.batch.lookups import BatchAction
+from interlock.batch.lookups import BatchLookups
 from interlock.batch.publishing import restore
 from interlock.batch.running import disk
 from interlock.batch.summary import rollback_text
@@ -47,7 +47,7 @@ def routing_after(
     }
 
 
-def snapshot(action: BatchAction, workload: str) -> JsonObject:
+def snapshot(action: BatchLookups, workload: str) -> JsonObject:
     """Configuration, schedules that name it, and what was published last for each set of parameters."""
     project = action.ports.project()
     schedules: JsonObject = {
@@ -63,7 +63,7 @@ def snapshot(action: BatchAction, workload: str) -> JsonObject:
     return {"configuration": digest_of(declared), "declared": declared, "schedules": schedules, "outputs": outputs}
 
 
-def _schedule(action: BatchAction, name: str) -> str:
+def _schedule(action: BatchLookups, name: str) -> str:
     try:
         found = action.ports.outside[SCHEDULES].find(name)
     except InterlockError as error:
@@ -71,7 +71,7 @@ def _schedule(action: BatchAction, name: str) -> str:
     return "runs" if found is None or found.paused_by is None else f"paused by {found.paused_by}"
 
 
-def put_back(action: BatchAction, before: BatchRouting, context: StepContext) -> list[str]:
+def put_back(action: BatchLookups, before: BatchRouting, context: StepContext) -> list[str]:
     """What lay where the newest version wrote, by its place; what became of it in words. Raises Transient."""
     newest = before.candidate or before.stable
     folder = action.records.folder(before.workload)
@@ -84,7 +84,7 @@ def put_back(action: BatchAction, before: BatchRouting, context: StepContext) ->
 
 
 def write_report(
-    action: BatchAction, before: BatchRouting, reason: str, restored: list[str], context: StepContext
+    action: BatchLookups, before: BatchRouting, reason: str, restored: list[str], context: StepContext
 ) -> Path:
     """What was seen, with which evidence, and what to do next. Raises Transient when the disk is full."""
     newest = before.candidate or before.stable
@@ -109,7 +109,7 @@ def write_report(
     return place / "rollback_report.md"
 
 
-def _since(action: BatchAction, before: BatchRouting, declared: BatchWorkload) -> JsonObject:
+def _since(action: BatchLookups, before: BatchRouting, declared: BatchWorkload) -> JsonObject:
     """What is not as the snapshot has it, which a rollback of versions does not mend."""
     was = before.snapshot
     changed: JsonObject = {}

@@ -56,15 +56,18 @@ def verb(
     takes_command: bool = False,
     hidden: bool = False,
     group: str = "",
+    takes_parameters: bool = False,
 ) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
     """Register a function of a Caller and its own options as a verb.
 
     `takes_command`: everything behind the first word that is no option belongs to a command of its own.
+    `takes_parameters`: options that this verb does not know are words of its last argument.
     """
     full_name = f"{group} {name}".strip()
     VERBS[full_name] = Verb(full_name, summary, tuple(examples))
     parts = [summary, more, "\b\n" + say("Examples:") + "".join(f"\n  {example}" for example in examples)]
     settings = {"allow_interspersed_args": not takes_command, "max_content_width": 100}
+    settings |= {"ignore_unknown_options": True} if takes_parameters else {}
 
     def register(function: Callable[..., Answer]) -> Callable[..., Answer]:
         own = inspect.signature(function, eval_str=True).parameters

@@ -12,6 +12,7 @@ from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.verb import BARE_CONFIRM, verb, verbs
 from interlock.interfaces.cli.verbs_ask import Confirm, Reason
+from interlock.interfaces.cli.verbs_batch import add_batch_verbs, batch_answer
 from interlock.interfaces.errors import FAILED, NOT_FOUND, NOTHING_DONE_YET, SUCCEEDED, UNRESOLVED
 from interlock.interfaces.messages import say
 
@@ -154,6 +155,9 @@ def status(
     release: OfRelease = None,
 ) -> Answer:
     """Newest first."""
+    batch = batch_answer(caller, workload) if workload is not None else None
+    if batch is not None:
+        return batch
     data = caller.view("releases", workload=workload, release=release)
     found = data.records("releases")
 
@@ -264,6 +268,9 @@ def report(caller: Caller, workload: Workload, *, release: OfRelease = None) -> 
 )
 def compare(caller: Caller, workload: Workload, *, release: OfRelease = None) -> Answer:
     """Over the whole release."""
+    batch = batch_answer(caller, workload)
+    if batch is not None:
+        return batch
     data = caller.view("release_compare", workload=workload, release=release)
 
     def show(screen: Screen) -> None:
@@ -272,6 +279,9 @@ def compare(caller: Caller, workload: Workload, *, release: OfRelease = None) ->
         show_comparison(screen, data)
 
     return Answer(data=dict(data.data), show=show)
+
+
+add_batch_verbs(release_app)
 
 
 def _args(workload: str, version: str, at_once: bool) -> dict[str, object]:

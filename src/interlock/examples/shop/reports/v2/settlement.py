@@ -1,4 +1,4 @@
-"""Settles a month, merchant by merchant. It rounds fees the wrong way, which nobody has noticed yet."""
+"""Settles a month, merchant by merchant, and rounds fees the wrong way, which nobody has noticed yet."""
 
 import argparse
 import csv
