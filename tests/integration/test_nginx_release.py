@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -78,3 +80,21 @@ async def test_a_version_that_turns_to_errors_goes_back_and_users_see_none_of_it
     assert row["evidence"]["seen_after_seconds"] < 2
     assert users.of("bad") == had
     assert users.failed == 0, (users.answers, await story(engine, number))
+
+
+@in_one_loop
+async def test_nginx_that_is_killed_on_the_way_is_back_and_the_release_comes_to_its_end(
+    engine: Engine, world: ReleaseWorld
+) -> None:
+    world.version("v3")
+    pid_file = engine.parts.locations.state_folder / "traffic" / "nginx" / "nginx.pid"
+    with world.users(per_second=80) as users:
+        number = await begin(engine, "v3")
+        await until(lambda: users.of("v3") > 5)
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+        lost = users.total - users.failed
+        await until(lambda: users.total - users.failed > lost + 20)
+        failed = users.failed
+        await stands(engine, number, "released", "rolled_back", seconds=60)
+        assert users.failed == failed, (users.answers, await story(engine, number))
+    assert set(users.answers) <= {("v2", 200), ("v3", 200), ("-", 0)}

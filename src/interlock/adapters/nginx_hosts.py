@@ -164,9 +164,7 @@ class OwnNginx:
 
     def workers(self) -> list[Worker]:
         """As the Protocol says."""
-        master = self.master()
-        own = workers_of(master) if master is not None else []
-        return [*own, *orphans_in(self.folder)]
+        return workers_of(self.master(), self.folder)
 
     def start(self) -> None:
         """Workers without a master keep the port; they finish what they have begun."""
@@ -302,8 +300,7 @@ class IncludedNginx:
 
     def workers(self) -> list[Worker]:
         """As the Protocol says."""
-        master = self.master()
-        return workers_of(master) if master is not None else []
+        return workers_of(self.master())
 
     def start(self) -> None:
         """Not ours to do. Raises Transient."""

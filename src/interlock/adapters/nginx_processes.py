@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlock.adapters.keeper_tree import Seen, look, look_at_all, send
+from interlock.adapters.keeper_tree import Seen, look, read_start, send
 from interlock.core.errors import Permanent
 
 _MASTER = b"nginx: master process"
 _WORKER = b"nginx: worker process"
 _LEAVING = b"nginx: worker process is shutting down"
+_NAME = b" (nginx) "
 _TITLE_BYTES_MAX = 4096
+_TABLES = {4: "tcp", 16: "tcp6"}
+"""By the bytes of an address."""
 _CONNECTED = frozenset({"01", "02"})  # ESTABLISHED and SYN_SENT of tcp_states.h
 
 
@@ -47,23 +50,26 @@ def master_of(pid_file: Path) -> Seen | None:
     return seen if seen is not None and seen.alive and _title(pid).startswith(_MASTER) else None
 
 
-def workers_of(master: Seen) -> list[Worker]:
-    """The workers of a master."""
-    return [
-        Worker(seen.pid, seen.ticks, title.startswith(_LEAVING))
-        for seen, title in _workers()
-        if seen.parent == master.pid
-    ]
+def workers_of(master: Seen | None, folder: Path | None = None) -> list[Worker]:
+    """The workers of a master, and those that run in a folder and whose master is gone.
+
+    Such orphans go on serving, and keep its ports.
+    """
+    found = []
+    for seen, title in _workers():
+        is_child = master is not None and seen.parent == master.pid
+        if is_child or (folder is not None and _is_orphan(seen, folder)):
+            found.append(Worker(seen.pid, seen.ticks, title.startswith(_LEAVING)))
+    return found
 
 
 def orphans_in(folder: Path) -> list[Worker]:
-    """Workers that run in this folder and whose master is gone: they go on serving, and keep its ports."""
-    found = []
-    for seen, title in _workers():
-        if _title(seen.parent).startswith(_MASTER) or not _runs_in(seen.pid, folder):
-            continue
-        found.append(Worker(seen.pid, seen.ticks, title.startswith(_LEAVING)))
-    return found
+    """Workers that run in this folder and whose master is gone."""
+    return workers_of(None, folder)
+
+
+def _is_orphan(worker: Seen, folder: Path) -> bool:
+    return not _title(worker.parent).startswith(_MASTER) and _runs_in(worker.pid, folder)
 
 
 def tell(process: Seen | Worker, number: signal.Signals) -> bool:
@@ -81,7 +87,8 @@ def connections_to(address: str, processes: list[int]) -> int:
     Where their descriptors may not be seen, all connections of their accounts to it are counted: never too few.
     """
     wanted = _places(address)
-    sockets = {inode: uid for inode, uid, place in _established() if place in wanted}
+    tables = sorted({_TABLES[len(host)] for host, _ in wanted})
+    sockets = {inode: uid for name in tables for inode, uid, place in _established(name) if place in wanted}
     if not sockets:
         return 0
     try:
@@ -93,10 +100,16 @@ def connections_to(address: str, processes: list[int]) -> int:
 
 
 def _workers() -> Iterator[tuple[Seen, bytes]]:
-    for seen in look_at_all().values():
-        if seen.alive:
-            title = _title(seen.pid)
-            if title.startswith(_WORKER):
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all that is needed of hundreds
+        if not name.isdigit():
+            continue
+        try:
+            line = read_start(f"/proc/{name}/stat", _TITLE_BYTES_MAX)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if _NAME in line:
+            seen, title = Seen(int(name), line), _title(int(name))
+            if seen.alive and title.startswith(_WORKER):
                 yield seen, title
 
 
@@ -137,26 +150,19 @@ def _sockets_of(pid: int) -> Iterator[int]:
             yield int(target[8:-1])
 
 
-def _established() -> Iterator[tuple[int, int, tuple[bytes, int]]]:
+def _established(table: str) -> Iterator[tuple[int, int, tuple[bytes, int]]]:
     """(inode, account, the other side) of TCP connections, as in proc_net_tcp.txt of the kernel's documentation."""
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = Path(f"/proc/net/{name}").read_text(encoding="ascii").splitlines()[1:]
-        except FileNotFoundError:
-            continue  # a kernel without IPv6
-        for line in lines:
-            fields = line.split()
-            if fields[3] in _CONNECTED:
-                host, port = fields[2].split(":")
-                yield int(fields[9]), int(fields[7]), (_packed(bytes.fromhex(host)), int(port, 16))
+    for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[3] in _CONNECTED:
+            host, port = fields[2].split(":")
+            yield int(fields[9]), int(fields[7]), (_packed(bytes.fromhex(host)), int(port, 16))
 
 
 def _packed(shown: bytes) -> bytes:
-    """Words are shown in the machine's own order; IPv4 within IPv6 is IPv4."""
+    """Words are shown in the machine's own order."""
     words = [shown[start : start + 4][::-1] for start in range(0, len(shown), 4)]
-    whole = b"".join(words) if _IS_LITTLE_ENDIAN else shown
-    mapped = ipaddress.IPv6Address(whole).ipv4_mapped if len(whole) == 16 else None  # noqa: PLR2004 - bytes of IPv6
-    return mapped.packed if mapped is not None else whole
+    return b"".join(words) if _IS_LITTLE_ENDIAN else shown
 
 
 _IS_LITTLE_ENDIAN = socket.htons(1) != 1
