@@ -20,6 +20,7 @@ import pytest
 from interlock.adapters.keeper import OwnKeeper
 from interlock.adapters.keeper_tree import is_alive, look
 from interlock.bootstrap.kept import own_keeper
+from interlock.bootstrap.restoring import carry_over
 from interlock.core.errors import Conflict, Invalid, NotFound, Permanent
 from interlock.core.keeper import KeptProcess, KeptState
 from interlock.lib.clock import SystemClock
@@ -224,6 +225,19 @@ def test_what_cannot_be_revived_is_tried_again_with_growing_pauses(
     assert lock.stat().st_mtime_ns == tried
     assert keeper.ensure(KeptProcess(name="web@v1", argv=(str(script),), **_QUICK)).phase == "running"
     assert keeper.revive() == ()
+
+
+def test_what_runs_belongs_to_the_backup_that_took_the_place_of_its_installation(
+    keeper: OwnKeeper, state_folder: Path, tmp_path: Path
+) -> None:
+    before = keeper.ensure(program(tmp_path))
+    aside = state_folder.rename(tmp_path / "aside")
+    state_folder.mkdir()
+    assert keeper.states() == ()
+    carry_over(aside, state_folder)
+    assert state_of(keeper).pid == before.pid
+    assert keeper.revive() == ()
+    assert keeper.restart("web@v1").pid not in {None, before.pid}
 
 
 def test_a_process_that_nobody_wrote_down_is_no_twin(keeper: OwnKeeper, state_folder: Path, tmp_path: Path) -> None:

@@ -366,6 +366,19 @@ async def test_what_should_run_and_does_not_is_a_trouble_until_it_runs_again(sta
     assert shown["address"] == (await stage.shown())[0]["address"]
 
 
+async def test_what_runs_without_a_record_is_a_trouble_and_can_be_stopped(stage: Stage) -> None:
+    """An older database was restored, say."""
+    await stage.start()
+    await stage.engine.execute("delete from service_instance where workload = %s", stage.name)
+    (trouble,) = await stage.troubles()
+    assert trouble.code == "service.unrecorded"
+    stopped = await stage.do("service.stop", version="v1")
+    assert (stopped.state, stopped.plan.undoable) == (RunState.SUCCEEDED, False), stopped.state_reason
+    assert stage.kept() == []
+    assert await stage.troubles() == []
+    assert (await stage.start()).state is RunState.SUCCEEDED
+
+
 async def test_a_keeper_that_was_killed_is_started_again_on_a_timer(stage: Stage) -> None:
     await stage.start()
     (shown,) = await stage.shown()

@@ -15,6 +15,9 @@ from interlock.engine.backup import DATABASE, ENVIRONMENT_FILE, STATE_PARTS, unp
 from interlock.engine.db import Database, DatabaseAddress, connection_words, grant_rights, migrate
 from interlock.settings import Locations
 
+RUNNING_PARTS = ("kept", "traffic", "workloads")
+"""Of a state folder: what keepers, proxies and services stand in. None of it is in a backup."""
+
 
 def restore(archive: Path, locations: Locations, database_url: str | None, owner_url: str | None) -> JsonObject:
     """Put a backup in place of an installation that has no state yet; the resident process must not run.
@@ -42,6 +45,17 @@ def restore(archive: Path, locations: Locations, database_url: str | None, owner
             record.rename(locations.environment_file)
     asyncio.run(_after_restore(address))
     return manifest
+
+
+def carry_over(aside: Path, state_folder: Path) -> None:
+    """What runs on while a backup takes the place of its installation belongs to the new one: folders are moved, and
+    whoever has them open does not notice.
+
+    Raises: OSError when a folder cannot be moved; it lies where it lay then.
+    """
+    for name in RUNNING_PARTS:
+        if (aside / name).is_dir() and not (state_folder / name).exists():
+            (aside / name).rename(state_folder / name)
 
 
 def _restore_database(

@@ -21,6 +21,8 @@ from interlock.services.model import runs_alike, service_of, share_of, version_t
 from interlock.services.performing import VersionSteps, step_seconds
 from interlock.services.store import other_files
 
+UNRECORDED = "sha256:unknown"
+"""Of a version that runs although nobody wrote it down."""
 NO_PORT = 1
 """In a plan: the port is picked when the version is started, and is nobody's concern before."""
 Release = Field(default=None, ge=1)
@@ -181,18 +183,30 @@ class ServiceStop(_OfVersions):
         """Whether it stands, and who uses it. Raises NotFound, Denied, Conflict (users have it)."""
         self.require_release(args.release, args.workload, args.version)
         known = self.known(args.workload, args.version)
-        if known is None:
-            msg = f"no version {args.version} of {args.workload} was started here"
-            raise NotFound(msg, code="service.unknown", fix="interlock service list")
-        share = self._share(known.spec.declared, args.workload, args.version)
+        spec = known.spec if known is not None else self._unrecorded(args)
+        share = self._share(spec.declared, args.workload, args.version)
         if share and not args.even_if_used:
             raise in_use(args.workload, args.version)
         return {
-            "spec": known.spec.model_dump(mode="json"),
-            "identity": known.spec.identity,
-            "stands": known.stage in STANDING,
+            "spec": spec.model_dump(mode="json"),
+            "identity": spec.identity,
+            "stands": known is not None and known.stage in STANDING,
             "used": share > 0,
         }
+
+    def _unrecorded(self, args: StopArgs) -> VersionSpec:
+        """A version that runs although no row says so: an older database was restored, say. Raises NotFound."""
+        msg = f"no version {args.version} of {args.workload} was started here"
+        unknown = NotFound(msg, code="service.unknown", fix="interlock service list")
+        declared = self.ports.project().workloads.get(args.workload)
+        if not isinstance(declared, ServiceWorkload):
+            raise unknown
+        spec = VersionSpec(
+            workload=args.workload, version=args.version, declared=declared, identity=UNRECORDED, port=NO_PORT
+        )
+        if self.runtime(declared).state(spec) is None:
+            raise unknown
+        return spec
 
     def _share(self, declared: ServiceWorkload, workload: str, version: str) -> int:
         return share_of(self.ports.outside[DATA_PLANES[declared.traffic.proxy]].current(workload), version)
@@ -203,7 +217,7 @@ class ServiceStop(_OfVersions):
         step = stop_step(
             spec, args.release, "high" if facts["used"] else "medium", even_if_used=args.even_if_used
         ).model_copy(
-            update={"undo": start_again(spec)} if facts["stands"] else {"irreversible": "nothing of it runs"},
+            update={"undo": start_again(spec)} if facts["stands"] else {"irreversible": "no record of it"},
         )
         return Plan(
             action=self.name,

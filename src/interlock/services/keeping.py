@@ -58,12 +58,25 @@ class ServiceKeeping:
 
     async def compare(self) -> None:
         """Who should run and does not."""
+        kept = await asyncio.to_thread(self._outside[KEEPER].states)
+        instances = await self._store.all()
         found = []
-        for instance in await self._store.all():
+        for instance in instances:
             if instance.stage == "running":
                 trouble = await asyncio.to_thread(self._look, instance)
                 found += [trouble] if trouble is not None else []
+        recorded = {each.spec.name for each in instances if each.stage in STANDING}
+        for name in (state.process.name for state in kept):
+            if "@" in name and name not in recorded and await self._is_unrecorded(name):
+                found.append(unrecorded(name))
         self._troubles = tuple(found)
+
+    async def _is_unrecorded(self, name: str) -> bool:
+        """A second look: it may have been stopped between the first two."""
+        workload, _, version = name.partition("@")
+        instance = await self._store.find(workload, version)
+        runs = await asyncio.to_thread(self._outside[KEEPER].state, name) is not None
+        return runs and (instance is None or instance.stage not in STANDING)
 
     async def let_go(self) -> None:
         """Files, logs and rows of versions that ended long ago, and files that no row names."""
@@ -94,6 +107,14 @@ class ServiceKeeping:
         except InterlockError as error:
             return error
         return trouble_of(instance, state)
+
+
+def unrecorded(name: str) -> InterlockError:
+    """A version runs although the table does not say so: an older one was restored, say."""
+    workload, _, version = name.partition("@")
+    msg = f"{name} runs, and no record says that it should"
+    ask = f"interlock service stop {workload} {version}"
+    return Permanent(msg, code="service.unrecorded", fix=f"{ask}   # then start it anew")
 
 
 def trouble_of(instance: ServiceInstance, state: InstanceState | None) -> InterlockError | None:

@@ -118,9 +118,11 @@ class VersionSteps:
 
     def _stop(self, spec: VersionSpec, *, even_if_used: bool) -> StepResult:
         known = self._known(spec)
-        if known is None or known.stage not in STANDING:
+        if known is not None:
+            spec = known.spec
+        stands = known is not None and known.stage in STANDING
+        if not stands and self._runtime(spec).state(spec) is None:
             return StepResult(ok=True, summary=f"nothing of {spec.name} runs")
-        spec = known.spec
         payload: JsonObject = {"workload": spec.workload, "version": spec.version}
         if not even_if_used:
             self._require_unused(spec)

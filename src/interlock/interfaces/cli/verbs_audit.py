@@ -265,6 +265,7 @@ def _restore(
     Nothing is moved before the whole archive has been unpacked once and found sound.
     """
     from interlock.bootstrap import restore
+    from interlock.bootstrap.restoring import carry_over
     from interlock.engine.backup import verify_backup
 
     aside = None
@@ -272,11 +273,14 @@ def _restore(
         verify_backup(archive, locations.state_folder.parent)
         aside = _put_aside(locations, settings)
     try:
-        return restore(archive, locations, settings.database_url, settings.database_owner_url), aside
+        manifest = restore(archive, locations, settings.database_url, settings.database_owner_url)
     except BaseException:
         if aside is not None:
             _put_back(aside, locations, settings)
         raise
+    if aside is not None:
+        carry_over(aside, locations.state_folder)
+    return manifest, aside
 
 
 def _put_back(aside: Path, locations: Locations, settings: Settings) -> None:
