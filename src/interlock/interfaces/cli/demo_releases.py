@@ -60,6 +60,7 @@ def release_parts() -> tuple[tuple[str, Callable[[Stage], None]], ...]:
         (say("Rolled back: a version whose orders fail, caught in seconds"), _failing),
         (say("Rolled back: a version that is 30 % slower"), _slower),
         (say("Released: a good version reaches everybody, and nobody notices"), _good),
+        (say("Reported: one wrong column of a report is found before anybody reads it"), _report),
     )
 
 
@@ -89,6 +90,21 @@ def _good(stage: Stage) -> None:
     stage.tell(say("The version before stays warm: going back takes a blink, even in a freeze."))
     stage.command("rollback", "web", "--reason", "just to see it")
     stage.command("release", "status", "web", shown=40)
+
+
+def _report(stage: Stage) -> None:
+    month = ("--target-month", "202602")
+    stage.tell(say("reports/ holds three versions of a settlement; v1 is the one in force."))
+    stage.command("release", "cutover", "settlement", "v1", "--percent", "100", "--confirm")
+    stage.command("release", "run", "settlement", *month, "--confirm")
+    stage.tell(say("v2 sorts its rows otherwise, which is no fault, and rounds the fees otherwise, which is one."))
+    stage.command("release", "shadow", "settlement", "v2", *month, "--confirm", expect=1, shown=30)
+    stage.tell(say("v3 rounds as it should. A fifth of all months get it first, always the same ones, then all."))
+    stage.command("release", "shadow", "settlement", "v3", *month, "--confirm", shown=30)
+    stage.command("release", "cutover", "settlement", "v3", "--percent", "20", "--confirm")
+    stage.command("release", "run", "settlement", *month, "--confirm")
+    stage.command("release", "cutover", "settlement", "v3", "--percent", "100", "--confirm")
+    stage.command("release", "run", "settlement", *month, "--confirm")
 
 
 def _tell_of(stage: Stage, visitors: Visitors) -> None:

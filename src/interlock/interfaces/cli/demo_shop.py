@@ -40,7 +40,7 @@ def make_shop(folder: Path, account: str, address: str) -> None:
     project = folder / "interlock.yaml"
     text = project.read_text(encoding="utf-8")
     for place, found in {"YOU": account, "ADDRESS": address, "PYTHON": sys.executable}.items():
-        text = text.replace(place, found, 1)
+        text = text.replace(place, found)
     project.write_text(text, encoding="utf-8")
     make_versions(folder)
     for name, target in LINKS.items():
