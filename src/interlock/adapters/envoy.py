@@ -31,6 +31,7 @@ from interlock.core.traffic import Applied, Routing, TrafficLog
 
 NAME = "envoy"
 START_SECONDS = 10.0
+LOOK_SECONDS = 0.5
 ACK_SECONDS = 2.0
 DRAIN_SECONDS = 10.0
 LOG_BYTES_MAX = 64 * 1024 * 1024
@@ -171,6 +172,27 @@ class EnvoyProxy:
 
     def _run(self, routings: dict[str, Routing]) -> None:
         """It runs and answers. Files are made ready first, so that it starts with what was in force."""
+        if self._comes_up(routings):
+            return
+        state = self._keeper.state(NAME)
+        if state is not None and state.phase == "running" and not self._admin.socket_path.exists():
+            # Somebody removed its socket: nothing could be changed any more, and no release could go back.
+            self._keeper.restart(NAME)
+            if self._comes_up(routings):
+                return
+        msg = f"the Envoy proxy does not come up: {self._said_since(0)}"
+        raise Transient(msg, code="traffic.proxy_silent", fix="interlock status")
+
+    def _comes_up(self, routings: dict[str, Routing]) -> bool:
+        """Whether it answers in time. It is looked after all the while: a keeper that is dying still seems to live."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            self._keep(routings)
+            if self._until(self._admin.is_live, min(LOOK_SECONDS, START_SECONDS)):
+                return True
+        return False
+
+    def _keep(self, routings: dict[str, Routing]) -> None:
         state = self._keeper.state(NAME)
         if state is None or state.phase in {"stopped", "given_up"}:
             self._write_all(routings)
@@ -182,14 +204,6 @@ class EnvoyProxy:
                 self._keeper.stop(NAME)
                 self._write_all(routings)
                 self._keeper.ensure(self._process())
-        live = self._until(self._admin.is_live, START_SECONDS)
-        if not live and state is not None and state.phase == "running" and not self._admin.socket_path.exists():
-            # Somebody removed its socket: nothing could be changed any more, and no release could go back.
-            self._keeper.restart(NAME)
-            live = self._until(self._admin.is_live, START_SECONDS)
-        if not live:
-            msg = f"the Envoy proxy does not come up: {self._said_since(0)}"
-            raise Transient(msg, code="traffic.proxy_silent", fix="interlock status")
 
     def _write_all(self, routings: dict[str, Routing]) -> None:
         folder = self._folder
