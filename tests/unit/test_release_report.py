@@ -118,6 +118,11 @@ def test_the_table_of_go_and_no_go_names_a_latency_beyond_the_margin() -> None:
     assert found["judge"].verdict == "no_go"
 
 
+def test_the_baseline_is_what_users_met_before_anybody_had_the_candidate() -> None:
+    text = report(replace(MATERIAL, ticks=[tick(second) for second in range(1, 60)]))
+    assert "Baseline, v1 before any user had v2: 500 requests in 4 s (125.0 a second), 0 errors (0.00%)" in text
+
+
 def test_a_release_that_went_well_leaves_nothing_to_do() -> None:
     well = replace(RELEASE, state="released", step=3, cause=None, reason=None, evidence={})
     text = report(Material(well, LINES[:2], [tick(1)]))

@@ -10,6 +10,7 @@ from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied, InterlockError, Stale, Transient
 from interlock.core.outside import Outside
 from interlock.core.run import Run, RunState
+from interlock.core.service_instance import SERVICE_INSTANCES, STANDING
 from interlock.core.traffic import DATA_PLANES, DataPlane, Mirror, Routing
 from interlock.engine.store import RunStore
 from interlock.engine.submit import Door
@@ -23,6 +24,8 @@ Outcome = Literal["done", "pending", "waits", "failed"]
 
 WAIT_SECONDS, WAIT_BACK_SECONDS = 0.5, 5.0
 ATTEMPTS_MAX = 4
+ATTEMPTS_TOLD = 5
+"""A way back is tried for ever, and the timeline says so only at the beginning."""
 RETRY_SECONDS, RETRY_SECONDS_MAX = 0.2, 10.0
 HELD_UP_SECONDS = 2.0
 """How often it is looked whether a freeze or a window is over."""
@@ -71,6 +74,13 @@ class Effects:
     async def routing(self, release: Release) -> Routing | None:
         """What is in force at the proxy."""
         return await asyncio.to_thread(self.plane(release).current, release.name)
+
+    async def gone(self, release: Release) -> str | None:
+        """Why the candidate does not run any more, when somebody stopped it; one that dies is started again."""
+        found = await asyncio.to_thread(self._outside[SERVICE_INSTANCES].find, release.name, release.candidate)
+        if found is None or found.stage in STANDING:
+            return None
+        return f"{release.candidate} is {found.stage} (Run {found.run})"
 
     def plane(self, release: Release) -> DataPlane:
         """The proxy of this service."""
@@ -121,8 +131,9 @@ class Effects:
         if run.state in (RunState.WAITING, RunState.UNRESOLVED):
             return Effect("waits", f"Run {run.number} waits for a person: {why}")
         words = f"Run {run.number} ({run.plan.summary}) is {run.state.value}: {why}"
-        note = Note(word="effect_failed", text=words, data={"run": run.number})
-        await self._store.note(release, note, self._clock.now(), run=run.number)
+        if release.attempt < ATTEMPTS_TOLD:
+            note = Note(word="effect_failed", text=words, data={"run": run.number})
+            await self._store.note(release, note, self._clock.now(), run=run.number)
         stale = run.state is RunState.STALE
         return await self._again(release, live, words, attempts_max=max(2, attempts_max) if stale else attempts_max)
 

@@ -12,7 +12,7 @@ from interlock.core.model import JsonObject
 from interlock.core.workload import CanaryStep, ShadowStep
 from interlock.lib.clock import rfc3339
 from interlock.releases.model import Release
-from interlock.releases.plots import arm_of
+from interlock.releases.plots import arm_of, seconds_of
 
 BAD_ENDS = frozenset({"rolled_back", "failed", "frozen", "going_back", "aborted"})
 DIFFERENCES_MAX = 100
@@ -75,6 +75,7 @@ def report(material: Material) -> str:
         "## Both versions",
         "",
         *_versions(material),
+        *_baseline(material),
         *_differences(material),
         "",
         "## Timeline",
@@ -239,6 +240,26 @@ def _versions(material: Material) -> list[str]:
     ]
     note = "Latencies are the medians of each second's own."
     return [*_rows(("", *names), rows), "", note]
+
+
+def _baseline(material: Material) -> list[str]:
+    """What the version before was like by itself, until the first user had the candidate."""
+    release = material.release
+    first = [line["at"] for line in material.lines if line["word"] in {"canary", "watching"}]
+    if release.stable is None or not first or not isinstance(first[0], datetime):
+        return []
+    until = first[0].timestamp()
+    alone = [tick for tick in material.ticks if seconds_of(tick) <= until]
+    found = totals(alone, release.stable)
+    if not found.requests:
+        return []
+    seconds = max(1.0, until - min(seconds_of(tick) for tick in alone))
+    words = (
+        f"{found.requests:,} requests in {seconds:.0f} s ({found.requests / seconds:.1f} a second), "
+        f"{found.errors:,} errors ({_rate(found)}), P50 {_milliseconds(found.p50)}, P95 {_milliseconds(found.p95)}, "
+        f"P99 {_milliseconds(found.p99)}"
+    )
+    return ["", f"Baseline, {release.stable} before any user had {release.candidate}: {words}."]
 
 
 def _differences(material: Material) -> list[str]:

@@ -26,8 +26,8 @@ log = structlog.get_logger()
 LOOK_SECONDS = 0.5
 LOOK_SOON_SECONDS = 0.1
 TRY_AGAIN_SECONDS = 1.0
-ROUTING_SECONDS = 3.0
-"""How often it is looked whether somebody else changed the routing."""
+ASIDE_SECONDS = 3.0
+"""How often it is looked whether somebody else changed the routing, or stopped the candidate."""
 TOUCHED_SECONDS = 1.0
 REPORTED_DAYS = 7
 TROUBLES_MAX = 20
@@ -76,7 +76,7 @@ class Rollout:
         self._watch = watch
         self._shadow = shadow
         self._report = report
-        self._routing_at: dict[int, float] = {}
+        self._aside_at: dict[int, float] = {}
         self._stands: dict[int, Release] = {}
         self._stuck: dict[int, InterlockError] = {}
         self._away: InterlockError | None = None
@@ -160,8 +160,8 @@ class Rollout:
         now = self._clock.now()
         release = await self._touched(release, now)
         shadow = await self._shadow.look(release) if release.state == "shadow" and effect.outcome == "done" else Seen()
-        elsewhere = await self._elsewhere(release) if effect.outcome == "done" else None
-        seen = _seen(release, live, effect, shadow, elsewhere)
+        elsewhere, gone = await self._aside(release) if effect.outcome == "done" else (None, None)
+        seen = _seen(release, live, effect, shadow, elsewhere, gone)
         following = advance(release, seen)
         moved = await self._store.move(release, following, self._clock.now())
         self._stands[release.number] = moved
@@ -193,18 +193,19 @@ class Rollout:
         await self._store.looked(release, seconds, now)
         return replace(release, watched_seconds=seconds, looked_at=now)
 
-    async def _elsewhere(self, release: Release) -> str | None:
-        """Who changed the routing past the release, if somebody did: looked at now and then."""
+    async def _aside(self, release: Release) -> tuple[str | None, str | None]:
+        """How the routing was changed past the release, and why the candidate is gone: looked at now and then."""
         want, now = wanted(release), self._clock.monotonic()
-        if want.shares is None or now - self._routing_at.get(release.number, 0.0) < ROUTING_SECONDS:
-            return None
-        self._routing_at[release.number] = now
+        if want.shares is None or want.back or now - self._aside_at.get(release.number, 0.0) < ASIDE_SECONDS:
+            return None, None
+        self._aside_at[release.number] = now
+        gone = await self._effects.gone(release)
         routing = await self._effects.routing(release)
         if routing is None:
-            return "the proxy knows nothing of it"
+            return "the proxy knows nothing of it", gone
         if in_force(routing, want, routing.mirror):
-            return None
-        return ", ".join(f"{arm.name} {arm.share / 100:g} %" for arm in routing.arms)
+            return None, gone
+        return ", ".join(f"{arm.name} {arm.share / 100:g} %" for arm in routing.arms), gone
 
     async def _finish(self, release: Release) -> None:
         """What could not be written now is written by `report_missing`."""
@@ -215,7 +216,7 @@ class Rollout:
             log.warning("release.unfinished", release=release.number, reason=error.message)
         self._stands.pop(release.number, None)
         self._stuck.pop(release.number, None)
-        self._routing_at.pop(release.number, None)
+        self._aside_at.pop(release.number, None)
         self._live.forget(release.number)
 
 
@@ -223,7 +224,7 @@ def _name(release: Release) -> str:
     return f"release.{release.number}"
 
 
-def _seen(release: Release, live: Live, effect: Effect, shadow: Seen, elsewhere: str | None) -> Seen:
+def _seen(release: Release, live: Live, effect: Effect, shadow: Seen, elsewhere: str | None, gone: str | None) -> Seen:
     judgement = live.judgement
     return Seen(
         settled=effect.outcome == "done",
@@ -238,6 +239,7 @@ def _seen(release: Release, live: Live, effect: Effect, shadow: Seen, elsewhere:
         quiet_seconds=live.quiet_seconds,
         requests=live.requests,
         elsewhere=elsewhere,
+        gone=gone,
     )
 
 

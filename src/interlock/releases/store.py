@@ -120,7 +120,7 @@ class ReleaseStore:
             Conflict: Somebody else moved it meanwhile; look again.
         """
         new = applied(release, following, now)
-        if new == release and not following.notes:
+        if new == release and not fresh(release, following.notes):
             return release
         async with self._database.transaction() as connection:
             cursor = await connection.execute(

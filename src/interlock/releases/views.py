@@ -141,6 +141,9 @@ class ReleasesView(_OfReleases):
         if found and (args.release is not None or args.workload is not None):
             lines = await desk.store.timeline(found[0].number)
             answer["timeline"] = [json_row(line) for line in lines]
+            live = desk.live.find(found[0].number)
+            judgement = live.judgement if live is not None and not found[0].over else None
+            answer["judgement"] = judgement.model_dump(mode="json") if judgement is not None else None
             wanted = wanted_criteria(found[0].workload)
             answer["criteria"] = [{"name": name, "words": words} for name, words in wanted]
         return answer

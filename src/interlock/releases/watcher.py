@@ -37,6 +37,8 @@ WAITING_MAX = 100_000
 """Samples between two ticks; what comes beyond them is counted for the plots and not judged."""
 SAVE_SECONDS = 3.0
 ROW_SECONDS = 1.0
+TINY_SECONDS = 1e-6
+"""As exact as the proxy's clock is written."""
 BACK_WAIT_SECONDS = 5.0
 BACK_RETRY_SECONDS = 0.2
 
@@ -106,8 +108,7 @@ class Watcher:
             probing.cancel()
             measuring.cancel()
             followed.close()
-            self._keep_row()
-            await self._save()
+            await self._save_last()
 
     async def _turn_for_ever(self, followed: TrafficLog) -> None:
         tick_at = row_at = save_at = self._clock.monotonic()
@@ -200,7 +201,8 @@ class Watcher:
 
     async def _save(self) -> None:
         """What would be missed after a crash. What waits is judged again then: it came after `read_until`."""
-        until = min((each.at_seconds for each in self._waiting), default=self._clock.now().timestamp())
+        first = min((each.at_seconds for each in self._waiting), default=self._clock.now().timestamp())
+        until = first - TINY_SECONDS
         state = self._judge.state() if self._judge is not None else None
         rows, self._rows = self._rows, []
         try:
@@ -208,6 +210,15 @@ class Watcher:
         except Transient:
             self._rows = [*rows, *self._rows]
             raise
+
+    async def _save_last(self) -> None:
+        """When the watch ends, be it because it is put off; what cannot be written now was seen in vain."""
+        self._keep_row()
+        try:
+            await self._save()
+        except InterlockError as error:
+            log.warning("release.ticks_lost", release=self._release.number, reason=error.message)
+        self._waiting = []  # whoever begins again reads it again
 
     async def _probe_for_ever(self) -> None:
         """A light look at the candidate now and then: one that hangs, or died, is no longer healthy."""

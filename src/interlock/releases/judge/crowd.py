@@ -26,7 +26,7 @@ from interlock.releases.judge.state import Floats, from_json, invalid_state, to_
 USERS_MAX = 10_000
 """So many users' answers are counted, and those of as many who came before them. Who stays away longer counts as
 somebody new: where there are so many, how they differ is averaged out."""
-PAIRED_MAX = 500
+PAIRED_MAX = 2000
 """From so many users rho is learnt. When they are more, one of two is taken from then on, chosen by hash."""
 ANSWERS_MAX = 300
 """Of one user; further ones count as the last."""
@@ -44,7 +44,9 @@ class Crowd:
     def __init__(self, quantiles: int) -> None:
         self._recent: dict[int, int] = {}
         self._older: dict[int, int] = {}
-        self._exceeded: dict[int, npt.NDArray[np.int64]] = {}
+        self._places: dict[int, int] = {}
+        self._rows = np.zeros((0, 1 + quantiles))
+        """By place, of who is paired: how many answers, and how many of them exceeded each threshold."""
         self._halvings = 0
         self._pairs = 0
         self._both = np.zeros(quantiles)
@@ -95,23 +97,18 @@ class Crowd:
         if np.any(np.isnan(thresholds)):
             return
         others = (1 << self._halvings) - 1
-        for place in [place for place, key in enumerate(keys) if not key & others and key >= 0]:
-            self._pair(keys[place], latencies[place] > thresholds)
-        while len(self._exceeded) > PAIRED_MAX:
-            self._halvings += 1
-            others = (1 << self._halvings) - 1
-            self._exceeded = {key: row for key, row in self._exceeded.items() if not key & others}
+        chosen = [place for place, key in enumerate(keys) if not key & others and key >= 0]
+        if chosen:
+            self._pair([keys[place] for place in chosen], latencies[chosen, None] > thresholds)
 
     def state(self) -> JsonObject:
         """What `restore` takes; exact."""
-        rows = [*self._exceeded.values()]
-        flat = np.concatenate(rows).astype(np.float64) if rows else np.zeros(0)
         return {
             "recent": _pairs_of(self._recent),
             "older": _pairs_of(self._older),
             "halvings": self._halvings,
-            "paired": [*self._exceeded],
-            "exceeded": to_json(flat),
+            "paired": [*self._places],
+            "rows": to_json(self._rows[: len(self._places)]),
             "pairs": self._pairs,
             "both": to_json(self._both),
             "seen": self._seen,
@@ -122,24 +119,34 @@ class Crowd:
         """Go on from a `state`. Raises Invalid."""
         self._recent, self._older = _answers(state, "recent"), _answers(state, "older")
         paired = _whole_list(state, "paired")
-        exceeded = from_json(state, "exceeded", (len(paired), 1 + len(self._both))).astype(np.int64)
-        self._exceeded = dict(zip(paired, exceeded, strict=True))
+        self._places = {key: place for place, key in enumerate(paired)}
+        self._rows = from_json(state, "rows", (len(paired), 1 + len(self._both)))
         self._halvings = whole(state, "halvings")
         self._pairs, self._seen = whole(state, "pairs"), whole(state, "seen")
         self._both = from_json(state, "both", self._both.shape)
         self._beyond = from_json(state, "beyond", self._beyond.shape)
 
-    def _pair(self, key: int, beyond: npt.NDArray[np.bool_]) -> None:
-        """Pair one answer with all earlier ones of the same user: column 0 counts them, the others what exceeded."""
-        row = self._exceeded.get(key)
-        if row is None:
-            row = self._exceeded[key] = np.zeros(1 + len(self._both), dtype=np.int64)
-        self._pairs += int(row[0])
-        self._both += row[1:] * beyond
-        self._seen += 1
-        self._beyond += beyond
-        row[0] += 1
-        row[1:] += beyond
+    def _pair(self, keys: list[int], beyond: npt.NDArray[np.bool_]) -> None:
+        """Pair these users' answers, (N, quantiles), with all earlier ones of the same user."""
+        places = self._places
+        for key in keys:
+            places.setdefault(key, len(places))
+        missing = len(places) - len(self._rows)
+        if missing > 0:
+            self._rows = np.pad(self._rows, ((0, missing), (0, 0)))
+        index = [places[key] for key in keys]
+        earlier = self._rows[index]
+        self._pairs += int(earlier[:, 0].sum())
+        self._both += (earlier[:, 1:] * beyond).sum(axis=0)
+        self._seen += len(keys)
+        self._beyond += beyond.sum(axis=0)
+        self._rows[index] += np.column_stack([np.ones(len(keys)), beyond])
+        while len(self._places) > PAIRED_MAX:
+            self._halvings += 1
+            others = (1 << self._halvings) - 1
+            kept = [key for key in self._places if not key & others]
+            self._rows = self._rows[[self._places[key] for key in kept]]
+            self._places = {key: place for place, key in enumerate(kept)}
 
 
 def weight_of(number: npt.NDArray[np.int64], rho: float) -> Floats:
