@@ -131,6 +131,9 @@ def test_a_version_is_pinned_to_the_image_its_tag_means_now(shop: Shop) -> None:
     assert shop.runtime.identify("web", "v1", declared) == f"image:{shop.images['v1']}"
     by_id = shop.images["v2"].removeprefix("sha256:")
     assert shop.runtime.identify("web", by_id, declared) == f"image:{shop.images['v2']}"
+    shop.engine.call("POST", f"/images/{shop.images['v2']}/tag?repo=registry.example:5000/team/shop&tag=v2")
+    far = shop.declared(source={"image": "registry.example:5000/team/shop"})
+    assert shop.runtime.identify("web", "v2", far) == f"image:{shop.images['v2']}"
     with pytest.raises(NotFound) as unknown:
         shop.runtime.identify("web", "v9", declared)
     assert unknown.value.fix == "docker pull shop:v9"

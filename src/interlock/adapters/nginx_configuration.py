@@ -371,7 +371,7 @@ def _proxy(routing: Routing, own: str) -> str:
     mirror = f"mirror {_mirror_uri(own)};\nmirror_request_body off;\n" if routing.mirror is not None else ""
     return (
         f"proxy_pass http://${own}_pool$request_uri;\n"
-        "proxy_http_version 1.1;\nproxy_redirect off;\n"
+        "proxy_http_version 1.1;\nproxy_redirect off;\nproxy_cache off;\n"  # a cache would mix versions
         "proxy_set_header Host $interlock_host;\n"
         "proxy_set_header Connection $interlock_connection;\n"
         "proxy_set_header Upgrade $http_upgrade;\n"
