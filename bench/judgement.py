@@ -16,7 +16,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.judge_peers import Peer, all_peers
-from bench.judged_traffic import BASELINE, CANARY, MEDIAN_SECONDS, REST, Second, Traffic, World, constant
+from bench.judged_traffic import (
+    ACTIVE,
+    BASELINE,
+    CANARY,
+    MEDIAN_SECONDS,
+    REST,
+    SIGMA,
+    USERS,
+    Second,
+    Traffic,
+    World,
+    constant,
+)
 from bench.measure import Result
 from bench.report import run
 from interlock.core.judgement import JudgeSettings, PromqlMeasure
@@ -118,6 +130,7 @@ def measure(quick: bool) -> list[Result]:  # noqa: FBT001 - the shape of every m
         _few_users(releases // 10),
         *_delays(releases),
         *_certification(releases),
+        _certification_by_judge(max(releases // 25, 3)),
         *_tick_times(TICKS_TIMED_QUICK if quick else TICKS_TIMED),
     ]
 
@@ -142,15 +155,23 @@ def _few_users(releases: int) -> Result:
             coming = np.flatnonzero(random.random(FEW_USERS) < 1 - math.exp(-FEW_USERS_TICK_SECONDS / 4))
             seconds = MEDIAN_SECONDS * np.exp(slowness[coming] + 0.45 * random.standard_normal(len(coming)))
             judgement = judge.tick(
-                float(at), [_sample(int(who), each) for who, each in zip(coming, seconds, strict=True)]
+                float(at), [_sample(*each) for each in zip(coming.tolist(), seconds.tolist(), strict=True)]
             )
         sent_back += judgement.verdict == "no_go"
     return Result("false alarms, 200 users who differ in speed, 30 min", "%", (100.0 * sent_back / releases,), 1.0)
 
 
-def _sample(user: int, seconds: float) -> Sample:
-    arm = "v2" if user % 10 == 0 else "v1"
-    return Sample(0.0, arm, 200, float(seconds), client_left=False, fell_back=False, unit=f"user {user}", request="")
+def _sample(user: int, seconds: float, *, failed: bool = False) -> Sample:
+    return Sample(
+        at_seconds=0.0,
+        arm="v2" if user % 10 == 0 else "v1",
+        status=500 if failed else 200,
+        seconds=seconds,
+        client_left=False,
+        fell_back=False,
+        unit=f"user {user}",
+        request="",
+    )
 
 
 def _delays(releases: int) -> list[Result]:
@@ -171,6 +192,25 @@ def _certification(releases: int) -> list[Result]:
     """No peer knows such a thing: they promote when time is up."""
     ours, _ = simulate(World("equal versions"), releases, 900.0, seed=200, tick_seconds=1.0, with_peers=False)
     return [_delay("until GO, equal versions, median", ours.certified_at, 0.0, 900.0, limit=300.0)]
+
+
+def _certification_by_judge(releases: int) -> Result:
+    """The same by the whole judge, which learns how much users differ and weighs their further answers by it."""
+    horizon = 900
+    found = []
+    for seed in range(releases):
+        random = np.random.default_rng(seed)
+        judge = Judge(SETTINGS, "v1", "v2")
+        for at in range(1, horizon + 1):
+            coming = np.unique(random.integers(0, USERS, random.poisson(USERS * ACTIVE)))
+            seconds = MEDIAN_SECONDS * np.exp(SIGMA * random.standard_normal(len(coming)))
+            failing = random.random(len(coming)) < 0.01
+            columns = zip(coming.tolist(), seconds.tolist(), failing.tolist(), strict=True)
+            judgement = judge.tick(float(at), [_sample(who, each, failed=bad) for who, each, bad in columns])
+            if judgement.verdict != "not_yet":
+                break
+        found.append(at if judgement.verdict == "go" else horizon)
+    return Result("until GO, equal versions, by the whole judge, median", "s", tuple(map(float, found)), 300.0)
 
 
 def simulate(
