@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from harness.databases import database
 from harness.engine import ALICE, Engine, open_engine, write_project
@@ -28,6 +27,7 @@ from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, InterlockError, NotFound
 from interlock.core.project import Project
 from interlock.core.run import Run, RunState
+from interlock.core.workload import ServiceWorkload
 from interlock.lib.clock import SystemClock
 from interlock.services.inspection import inspect_workloads
 from interlock.services.keeping import ServiceKeeping
@@ -55,10 +55,7 @@ class Stage:
 
     def declare(self, *arguments: str, name: str | None = None, **more: Any) -> None:
         """Put the workload in force."""
-        file = self.engine.parts.locations.project_file
-        body = yaml.safe_load(file.read_text())
-        body.setdefault("workloads", {})[name or self.name] = {
-            "kind": "service",
+        made = {
             "command": [*COMMAND, *arguments],
             "source": {"folder": f"{self.name}/{{version}}"},
             "stop_grace_seconds": 2,
@@ -66,9 +63,9 @@ class Stage:
             "traffic": {"listen": f"127.0.0.1:{self.listen}"},
             **more,
         }
-        file.write_text(yaml.safe_dump(body))
-        parts = self.engine.parts
-        parts.project.reload(parts.catalog, parts.book)
+        source = self.engine.parts.project
+        workloads = {**source.current.workloads, name or self.name: ServiceWorkload.model_validate(made)}
+        source.current = source.current.model_copy(update={"workloads": workloads})
 
     def version(self, name: str) -> Path:
         folder = self.project / self.name / name
