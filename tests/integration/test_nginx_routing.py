@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -14,11 +15,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from harness.stand_in_service import Answer, StandIn, ask, free_port, stand_in, until
 from interlock.adapters.keeper import OwnKeeper
@@ -626,6 +632,18 @@ http {{
 """
 
 
+def write_certificate(path: Path) -> None:
+    """A key, and a certificate of its own making beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example")]), datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    unprotected = serialization.NoEncryption()
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(pem, pkcs8, unprotected))
+    path.with_name(f"{path.name}.crt").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
+
+
 class Operator(NamedTuple):
     """His nginx, and ours to say what it shares."""
 
@@ -688,6 +706,31 @@ def test_an_operators_nginx_shares_what_it_includes_and_keeps_the_rest(site: Sit
     operator.proxy.ensure()
     operator.proxy.forget("web")
     assert operator.proxy.current("web") is None
+
+
+def test_an_operators_nginx_keeps_tls_and_copies_and_reloads_fail_nobody(site: Site, operator: Operator) -> None:
+    key, port = operator.folder / "key.pem", free_port()
+    write_certificate(key)
+    include = f"include {operator.folder}/interlock/current/web.*;"
+    tls = f"listen 127.0.0.1:{port} ssl; ssl_certificate {key}.crt; ssl_certificate_key {key};"
+    operator.rewrite(f"{include} }} server {{ {tls} {include}")
+    mirror = Mirror(address=site.comparator.address, share=WHOLE)
+    operator.proxy.apply(of_operator(site, operator, WHOLE, mirror=mirror))
+    context = ssl._create_unverified_context()  # noqa: S323 - made above
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+    connection.request("GET", "/tls", headers={"authorization": "secret"})
+    answer = connection.getresponse()
+    answer.read()
+    assert (answer.status, answer.getheader("x-version")) == (200, "v2.0")
+    assert str(answer.getheader("set-cookie")).endswith("; Secure")
+    assert site.two.seen[-1][2]["x-forwarded-proto"] == "https"
+    connection.close()
+    assert until(lambda: [headers for _, path, headers in site.comparator.seen if path == "/tls"])
+    assert "authorization" not in site.comparator.seen[-1][2]
+    with keep_alive_load(operator.port) as seen:
+        for n in range(4):
+            operator.proxy.apply(of_operator(site, operator, WHOLE, timeout_seconds=20 + n))
+    assert {*seen} == {"200"}
 
 
 def test_files_that_nobody_includes_are_no_change(site: Site, operator: Operator) -> None:
