@@ -147,7 +147,7 @@ class ServiceStart(_OfVersions):
         """One step: files, build, start, probe. Taken back by stopping it, if it did not run before."""
         spec = VersionSpec.model_validate(facts["spec"])
         declared, runs = spec.declared, facts["runs"] is True
-        builds = f", built by {len(declared.build)} commands" if declared.build else ""
+        builds = ", built first" if declared.build else ""
         step = Step(
             verb="start",
             summary=f"start {spec.workload} {spec.version} ({short(spec.identity)}{builds}) until it is healthy",
