@@ -50,9 +50,13 @@ VIEWS = {cls.name: cls for cls in sorted(_all_views(), key=lambda each: each.nam
 RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "actions": ({}, {"name": "file.write"}),
     "actors": ({},),
+    "batch_report": ({"workload": "report"},),
+    "batches": ({}, {"workload": "report"}),
     "evidence": ({"run": 1}, {"run": 2}, {"run": 3}),
     "freezes": ({},),
     "health": ({},),
+    "judge": ({"judge": "checkout", "session": "7d9"}, {"judge": "checkout", "session": "7d9", "purpose": "look"}),
+    "judges": ({}, {"judge": "checkout", "limit": 1}),
     "metrics": ({},),
     "pending": ({},),
     "hosts": ({},),
@@ -73,6 +77,12 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "views": ({},),
     "why": ({"run": 1}, {"run": 2}, {"run": 3}),
 }
+JUDGE: JsonObject = {
+    "stable": {"destination": "old"},
+    "candidate": {"destination": "new"},
+    "requests": "requests_total",
+    "errors": "errors_total",
+}
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
 each_view = pytest.mark.parametrize("name", VIEWS)
 
@@ -92,6 +102,8 @@ async def engine(postgres_endpoint: Any) -> AsyncIterator[Engine]:
             agents={"claude": {}},
             services={"nightly": {"roles": ["operator"]}},
             schedules={"nightly": schedule},
+            judges={"checkout": JUDGE},
+            workloads={"report": {"kind": "batch", "command": ["/bin/true"], "source": {"folder": "/srv/{version}"}}},
         )
         async with open_engine(app, owner, locations) as opened:
             await opened.run({"target": "a"})

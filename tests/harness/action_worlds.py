@@ -119,6 +119,16 @@ class Stage:
         (found,) = self.shop.execute(f"select to_regclass('{self.word}') is not null")
         return self.shop.execute(f"select * from {self.word} order by 1") if found[0] else []
 
+    async def batches(self) -> list[Any]:
+        """Which version the invocations of this world's report get, what was compared and run, what files it has."""
+        routing = await self.engine.query("select document from batch_routing where workload = %s", self.word)
+        told = "select run from {} where workload = %s order by run"
+        runs = [
+            await self.engine.query(told.format(name), self.word) for name in ("batch_comparison", "batch_invocation")
+        ]
+        folder = self.engine.parts.locations.state_folder / "releases" / "batch" / self.word
+        return [routing, runs, sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))]
+
     async def snapshot(self) -> dict[str, Any]:
         """All that these Actions can change: files with their modes, standing orders, known programs."""
         files = {
@@ -151,6 +161,7 @@ class Stage:
             "hosts": sorted(path.name for path in (self.engine.parts.locations.state_folder / "hosts").glob("*")),
             "tools": tools,
             "versions": self.kept(),
+            "batches": await self.batches(),
             "routing": self.envoy.current(self.word),
             "policies": self.engine.parts.book.current.digest,
         }

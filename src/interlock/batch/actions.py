@@ -25,7 +25,7 @@ from interlock.batch.model import (
 from interlock.batch.running import BatchRuns, input_of
 from interlock.batch.shadowing import material_of, shadow
 from interlock.batch.summary import follow_up
-from interlock.batch.turning import WHOLE_PERCENT, put_back, routing_after, snapshot, write_report
+from interlock.batch.turning import WHOLE_PERCENT, put_back, routing_after, snapshot, write_baseline, write_report
 from interlock.comparison.golden import read_samples
 from interlock.core.action import Action, StepResult
 from interlock.core.batch import BatchRouting, VersionPin
@@ -352,13 +352,18 @@ class Cutover(_OfBatch):
         step = Step(
             verb="route",
             summary=summary,
-            params={"routing": after, "before": before.epoch if before is not None else None, "word": "cut_over"},
+            params={
+                "routing": after,
+                "before": before.epoch if before is not None else None,
+                "identity": pin.identity,
+                "word": "cut_over",
+            },
             targets=targets_of(args.workload),
             risk=risk,
             operations=("batch.cutover",),
             repeatable=True,
             precondition={"epoch": before.epoch if before is not None else None},
-            irreversible=f"taken back by: interlock release rollback {args.workload} --reason ...",
+            irreversible=f"undo; the way back is: interlock release rollback {args.workload} --reason ...",
         )
         listed = facts["criteria"]
         rows = (
@@ -382,7 +387,10 @@ class Cutover(_OfBatch):
         made = step.params["routing"]
         routing: JsonObject = dict(made) if isinstance(made, dict) else {}
         if routing.get("snapshot") is None:
-            routing["snapshot"] = snapshot(self, str(routing["workload"]))
+            context.hold()
+            kept = snapshot(self, str(routing["workload"]))
+            write_baseline(self, str(routing["workload"]), str(step.params["identity"]), kept, context.run)
+            routing["snapshot"] = kept
         data: JsonObject = {"share": routing["share"], "stable": routing["stable"], "candidate": routing["candidate"]}
         context.arrange(
             "batch.route",
@@ -446,7 +454,7 @@ class Rollback(_OfBatch):
             operations=BACK,
             repeatable=True,
             precondition={"epoch": before.epoch},
-            irreversible=f"a version gets a share again by: interlock release cutover {args.workload}",
+            irreversible=f"undo; to go on again: interlock release cutover {args.workload} VERSION",
         )
         return Plan(
             action=self.name,

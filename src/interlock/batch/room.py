@@ -8,7 +8,7 @@ from interlock.batch.arrangements import BatchArrangements
 from interlock.batch.inspection import inspect_batches
 from interlock.batch.red_lines import RedLines
 from interlock.batch.store import BatchStore
-from interlock.batch.views import BatchesView
+from interlock.batch.views import BatchesView, BatchReportView
 from interlock.engine.rooms import Reconciler, Room, RoomParts
 
 LOOK_SECONDS = 1.0
@@ -26,8 +26,9 @@ def open_room(parts: RoomParts) -> Room:
         days = parts.project().retention.bodies_days
         await store.prune(parts.clock.now() - timedelta(days=days))
 
+    folder = parts.state_folder.joinpath(*FOLDER)
     return Room(
-        views=(BatchesView(store, parts.project, parts.state_folder.joinpath(*FOLDER)),),
+        views=(BatchesView(store, parts.project, folder), BatchReportView(store, parts.project, folder)),
         reconcilers=(
             Reconciler("batch_red_lines", red_lines.work, LOOK_SECONDS),
             Reconciler("prune_batches", prune, PRUNE_SECONDS),

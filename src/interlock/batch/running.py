@@ -60,7 +60,8 @@ class BatchRuns:
         """Raises Transient when the disk is full."""
         self._context.hold()
         try:
-            shutil.rmtree(self.root, ignore_errors=True)
+            for left in self.root.parent.glob(f"{self._context.run}-*"):  # of attempts that were killed
+                shutil.rmtree(left, ignore_errors=True)
             self.root.mkdir(mode=0o700, parents=True)
         except OSError as error:
             raise disk(error) from error

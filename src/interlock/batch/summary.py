@@ -55,7 +55,7 @@ def summary_text(material: Material) -> str:
         "",
         words,
         "",
-        *_table(
+        *table_lines(
             ("", ""),
             [
                 ("Run", str(material.run)),
@@ -85,19 +85,19 @@ def _file(file: FileComparison) -> list[str]:
         return []
     lines = [f"## {file.path}", ""]
     if file.table is not None:
-        lines += _table_lines(file.table)
+        lines += _compared_table(file.table)
     if file.differences:
         rows = [
             (each.grade, each.kind, each.path, _shown(each.stable), _shown(each.candidate))
             for each in file.differences[:ROWS_MAX]
         ]
-        lines += [*_table(("grade", "what", "where", "stable", "candidate"), rows), ""]
+        lines += [*table_lines(("grade", "what", "where", "stable", "candidate"), rows), ""]
     if file.diff:
         lines += ["```diff", file.diff.replace("```", "'''"), "```", ""]
     return lines
 
 
-def _table_lines(table: TableComparison) -> list[str]:
+def _compared_table(table: TableComparison) -> list[str]:
     rows = table.rows
     keys = ", ".join(table.keys) or "no key"
     pairs = f"{rows.identical:,} identical, {rows.excused:,} excused by rules, {rows.changed:,} changed"
@@ -108,7 +108,7 @@ def _table_lines(table: TableComparison) -> list[str]:
             (each.column, each.stable or "", each.candidate or "", "" if each.equal else "differs")
             for each in table.totals
         ]
-        lines += [*_table(("control total", "stable", "candidate", ""), totals), ""]
+        lines += [*table_lines(("control total", "stable", "candidate", ""), totals), ""]
     differing = [column for column in table.columns if column.beyond]
     if differing:
         found = [
@@ -123,7 +123,7 @@ def _table_lines(table: TableComparison) -> list[str]:
             )
             for column in differing[:ROWS_MAX]
         ]
-        lines += [*_table(("column", "grade", "rows", "for example"), found), ""]
+        lines += [*table_lines(("column", "grade", "rows", "for example"), found), ""]
     return lines
 
 
@@ -141,7 +141,7 @@ def day_text(summary: DaySummary) -> str:
         for each in sorted(summary.comparisons, key=lambda one: one.run)
     ]
     head = ("", "parameters", "versions", "verdict", "agree", "differs")
-    return "\n".join([f"# {summary.workload}, {summary.day}", "", *_table(head, rows), ""])
+    return "\n".join([f"# {summary.workload}, {summary.day}", "", *table_lines(head, rows), ""])
 
 
 def rollback_text(
@@ -173,7 +173,7 @@ def rollback_text(
         "",
         f"**{reason}**",
         "",
-        *_table(
+        *table_lines(
             ("", ""),
             [
                 ("asked for by", f"{asked_by} (Run {run})"),
@@ -186,11 +186,13 @@ def rollback_text(
         "",
         "## Go or no go",
         "",
-        *_table(("", "verdict", "what was found"), [(each.name, WORDS[each.verdict], each.words) for each in criteria]),
+        *table_lines(
+            ("", "verdict", "what was found"), [(each.name, WORDS[each.verdict], each.words) for each in criteria]
+        ),
         "",
         "## Invocations",
         "",
-        *_table(("UTC", "", "version", "", "how it ended"), seen),
+        *table_lines(("UTC", "", "version", "", "how it ended"), seen),
         "",
         *_listed("What changed since the snapshot", [f"{name}: {words}" for name, words in since.items()]),
         *_listed("Outputs that were put back", restored),
@@ -213,7 +215,8 @@ def _listed(title: str, sentences: Iterable[str]) -> list[str]:
     return [f"## {title}", "", *found, ""] if found else []
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+def table_lines(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """A Markdown table; what a version wrote stays in its cell."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return lines + [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
 

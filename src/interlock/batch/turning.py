@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlock.batch.lookups import BatchLookups
+from interlock.batch.baseline import Baseline, baseline_text
+from interlock.batch.lookups import COMPARISONS_LOOKED_AT, BatchLookups
 from interlock.batch.publishing import restore
 from interlock.batch.running import disk
 from interlock.batch.summary import rollback_text
+from interlock.comparison.golden import read_samples
 from interlock.comparison.written import replace_file
 from interlock.core.batch import BatchRouting, VersionPin
 from interlock.core.errors import InterlockError
@@ -69,6 +71,31 @@ def _schedule(action: BatchLookups, name: str) -> str:
     except InterlockError as error:
         return f"not known: {error.message}"
     return "runs" if found is None or found.paused_by is None else f"paused by {found.paused_by}"
+
+
+def write_baseline(action: BatchLookups, workload: str, candidate: str, kept: JsonObject, run: int) -> Path:
+    """How it fared until now, before a version gets its first share. Raises Transient when the disk is full."""
+    routing = action.records.routing(workload)
+    declared = action.declared(workload)
+    stable = routing.stable.identity if routing is not None else candidate
+    text = baseline_text(
+        Baseline(
+            workload=workload,
+            routing=routing,
+            invocations=action.records.invocations(workload, COMPARISONS_LOOKED_AT),
+            comparisons=action.records.comparisons(workload),
+            criteria=action.criteria(workload, declared, stable, candidate),
+            golden=[each.name for each in read_samples(action.golden_folder(workload), workload)],
+            snapshot=kept,
+        )
+    )
+    place = action.records.folder(workload) / f"cutover-{run}"
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(place / "baseline_report.md", text.encode())
+    except OSError as error:
+        raise disk(error) from error
+    return place / "baseline_report.md"
 
 
 def put_back(action: BatchLookups, before: BatchRouting, context: StepContext) -> list[str]:

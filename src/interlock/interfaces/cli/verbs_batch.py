@@ -97,7 +97,7 @@ def _add_shadow(release: typer.Typer) -> None:
         confirm: Confirm = None,
     ) -> Answer:
         """`batch.shadow`, and what it found."""
-        version, values = _version_first(words or [])
+        version, values = _version_apart(words or [])
         args: dict[str, object] = {"workload": workload, "arguments": parameters(values)}
         args |= {"version": version} if version is not None else {}
         args |= {"against": against} if against is not None else {}
@@ -272,6 +272,16 @@ def batch_answer(caller: Caller, workload: str) -> Answer | None:
     return Answer(data=dict(found[0].data), show=show)
 
 
+def batch_report(caller: Caller, workload: str) -> Answer:
+    """How a batch job fares, as Markdown."""
+    data = caller.view("batch_report", workload=workload)
+
+    def show(screen: Screen) -> None:
+        screen.raw(data.text("text"))
+
+    return Answer(data=dict(data.data), show=show)
+
+
 def _batch(caller: Caller, workload: str) -> Record:
     found = caller.view("batches", workload=workload).records("batches")
     if not found:
@@ -280,9 +290,12 @@ def _batch(caller: Caller, workload: str) -> Record:
     return found[0]
 
 
-def _version_first(words: list[str]) -> tuple[str | None, list[str]]:
-    if words and not words[0].startswith("--"):
-        return words[0], words[1:]
+def _version_apart(words: list[str]) -> tuple[str | None, list[str]]:
+    """The first word that is neither an option nor the value of one, and the others."""
+    for at, word in enumerate(words):
+        follows = at > 0 and words[at - 1].startswith("--") and "=" not in words[at - 1]
+        if not word.startswith("--") and not follows:
+            return word, [*words[:at], *words[at + 1 :]]
     return None, words
 
 

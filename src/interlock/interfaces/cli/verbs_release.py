@@ -12,7 +12,7 @@ from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.verb import BARE_CONFIRM, verb, verbs
 from interlock.interfaces.cli.verbs_ask import Confirm, Reason
-from interlock.interfaces.cli.verbs_batch import add_batch_verbs, batch_answer
+from interlock.interfaces.cli.verbs_batch import add_batch_verbs, batch_answer, batch_report
 from interlock.interfaces.errors import FAILED, NOT_FOUND, NOTHING_DONE_YET, SUCCEEDED, UNRESOLVED
 from interlock.interfaces.messages import say
 
@@ -250,6 +250,8 @@ def abort(caller: Caller, workload: Workload, *, reason: Why = "aborted by hand"
 )
 def report(caller: Caller, workload: Workload, *, release: OfRelease = None) -> Answer:
     """As Markdown."""
+    if batch_answer(caller, workload) is not None:
+        return batch_report(caller, workload)
     data = caller.view("release_report", workload=workload, release=release)
     files = data.texts("files")
 
