@@ -13,6 +13,7 @@ from interlock.core.mcp_server import McpServer, ServerName
 from interlock.core.model import Frozen
 from interlock.core.ports import ProgramContext
 from interlock.core.role import Role
+from interlock.core.rollout_judge import JudgeName, RolloutJudge
 from interlock.core.schedule import Schedule, ScheduleName
 from interlock.core.telemetry import TelemetryDeclaration
 from interlock.core.traffic import WorkloadName
@@ -155,6 +156,8 @@ class Project(Frozen):
     """What is asked for by the clock."""
     workloads: dict[WorkloadName, Workload] = {}
     """What is released: services and batch jobs, their versions, and how a new one comes to all users."""
+    judges: dict[JudgeName, RolloutJudge] = {}
+    """Judges of rollouts that Argo Rollouts, Flagger or others drive, and where they read what both versions count."""
     limits: Limits = Limits()
     """Bounds of the engine."""
     retention: Retention = Retention()

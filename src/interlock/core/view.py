@@ -21,6 +21,10 @@ class View(ABC):
     discloses: ClassVar[Discloses] = "nothing"
     Args: ClassVar[type[Frozen]]
 
+    def subject(self, args: Any) -> str:  # noqa: ARG002 - most views are one thing
+        """What policy and codes are asked about: the view, or one of many things that it tells of, as `NAME.THING`."""
+        return self.name
+
     @abstractmethod
     async def read(self, actor: Actor, args: Any) -> JsonObject:
         """Answer. Raises NotFound or Invalid."""

@@ -90,6 +90,7 @@ GRANTS: tuple[LiteralString, ...] = (
     "grant insert, update on batch_routing to {app}",
     "grant insert on batch_comparison to {app}",
     "grant insert, delete on batch_invocation to {app}",
+    "grant insert, update, delete on judge_session to {app}",
     "grant delete on run_target, unsealed, event, output, adopted to {app}",
 )
 

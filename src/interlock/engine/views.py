@@ -351,7 +351,7 @@ class ViewDesk:
     async def read(self, actor: Actor, name: str, args: Any) -> JsonObject:
         """Raises Denied, NotFound, Invalid."""
         view = self.views[name]
-        self.require(actor, name, view.discloses)
+        self.require(actor, view.subject(args), view.discloses)
         return await view.read(actor, args)
 
 

@@ -27,6 +27,7 @@ from interlock.interfaces.http.asking import Resident
 from interlock.interfaces.http.bodies import PROBLEM, Problem
 from interlock.interfaces.http.gate import Gate
 from interlock.interfaces.http.health import Readiness, components_of
+from interlock.interfaces.http.judge_routes import judge_router
 from interlock.interfaces.http.problems import answer_problem, bug, unknown_route, wrong_method
 from interlock.interfaces.http.routing import answer
 from interlock.interfaces.http.view_routes import view_router
@@ -77,9 +78,10 @@ def build_app(
     )
     app.state.resident = resident
     api = APIRouter(prefix=PREFIX)
-    for router in (runs.router, events.router, exports.router, view_router(views)):
+    for router in (runs.router, events.router, exports.router, judge_router(described=True), view_router(views)):
         api.include_router(router)
     app.include_router(api)
+    app.include_router(judge_router(described=False))
     app.include_router(health.router)
     # Before all others: routes are tried one after another, and an agent calls nothing else.
     app.router.routes.insert(0, Route(MCP_PATH, mcp, include_in_schema=False))

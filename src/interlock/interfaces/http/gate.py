@@ -9,6 +9,7 @@ import re
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -34,6 +35,12 @@ Introduce = Callable[[str], Awaitable[None]]
 TOKEN = re.compile(r"ilk_[a-z2-7]{12}_[A-Za-z0-9_-]{43,128}")
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Answered without a token: they say up or not, and no more."""
+
+HOOKS = re.compile(r"(?:/api/v1)?/judge/[a-z0-9-]{1,63}(?:/[a-z-]{1,30})?")
+"""Where a caller that cannot send headers may present its token in the body instead: see `judge_routes.py`."""
+
+STRANGER_BODY_BYTES_MAX = 64 * 1024
+"""Of a request without a token in its header."""
 
 TOKENS_KEPT = 10_000
 REFUSED_MAX = 10
@@ -132,6 +139,7 @@ class Body:
         self._receive = receive
         self._limits = limits
         self._size = 0
+        self.bytes_max = limits.body_bytes_max
         self._deadline: float | None = None
         self.ended = False
 
@@ -149,8 +157,8 @@ class Body:
             raise Invalid(msg, code="api.body_slow", fix="send it at once") from None
         self._size += len(message.get("body", b""))
         self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
-        if self._size > self._limits.body_bytes_max:
-            raise too_large(self._limits)
+        if self._size > self.bytes_max:
+            raise too_large(self.bytes_max)
         return message
 
     async def drain(self) -> None:
@@ -205,6 +213,8 @@ class Gate:
         body = Body(receive, self._limits)
         try:
             await self._admit(scope)
+            if scope["interlock.token"] is None:
+                body.bytes_max = min(body.bytes_max, STRANGER_BODY_BYTES_MAX)
             await self._serve(scope, body, answer)
         except InterlockError as error:
             await answer.problem(scope, error)
@@ -239,6 +249,8 @@ class Gate:
         token = bearer_of(headers)
         if scope["path"] in OPEN_PATHS:
             await self._recognise(scope, token)
+        elif token is None and scope["method"] == "POST" and HOOKS.fullmatch(scope["path"]):
+            scope["interlock.let_in"] = partial(self._let_in, scope)
         elif token is None:
             raise missing_token()
         else:
@@ -248,7 +260,7 @@ class Gate:
             raise Invalid(msg, code="api.media_type", fix="leave out Content-Encoding")
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 12 or int(length) > self._limits.body_bytes_max):  # noqa: PLR2004
-            raise too_large(self._limits)
+            raise too_large(self._limits.body_bytes_max)
 
     async def _recognise(self, scope: Scope, token: str | None) -> None:
         """Where nobody needs a token, one that is not good is as none."""
@@ -326,9 +338,9 @@ def bearer_of(headers: Headers) -> str | None:
     return token if scheme.lower() == "bearer" and TOKEN.fullmatch(token) else None
 
 
-def too_large(limits: HttpLimits) -> Invalid:
+def too_large(bytes_max: int) -> Invalid:
     """The body has more bytes than are taken."""
-    msg = f"a body of more than {limits.body_bytes_max:,} bytes is not taken"
+    msg = f"a body of more than {bytes_max:,} bytes is not taken"
     return Invalid(msg, code="api.body_size", fix="put large content into a file and name the file")
 
 
