@@ -31,6 +31,7 @@ from interlock.adapters.keeper_tree import (
     look_at_all,
     marked,
     of_child,
+    pidfd_open,
     read_start,
     send,
 )
@@ -92,6 +93,7 @@ class Keeper:
         self.child: tuple[int, int] | None = orders["adopt"]
         self.child_descriptor = -1
         self.child_status: int | None = None
+        self.adopted = False
         self.phase = "starting"
         self.started_at = orders["started_at"]
         self.started = boot_seconds()
@@ -127,8 +129,10 @@ class Keeper:
     def begin(self) -> str:
         """Start it, or take over the one that runs; returns the first word. Raises NotStarted."""
         if self.child is not None and is_alive(*self.child):
-            self.child_descriptor = os.pidfd_open(self.child[0])
-            self.poll.register(self.child_descriptor, select.POLLIN)
+            if pidfd_open is not None:  # else it is looked at once in a second
+                self.child_descriptor = pidfd_open(self.child[0])
+                self.poll.register(self.child_descriptor, select.POLLIN)
+            self.adopted = True
             self.phase = "running"
             return "adopted"
         self.child = None
@@ -178,7 +182,7 @@ class Keeper:
         """Whether the process itself, not its children, is gone."""
         if self.child is None:
             return False
-        return self.child_status is not None or (self.child_descriptor >= 0 and not is_alive(*self.child))
+        return self.child_status is not None or (self.adopted and not is_alive(*self.child))
 
     def note_end(self) -> None:
         """It ended: nothing of it is left behind."""
@@ -192,7 +196,7 @@ class Keeper:
             self.poll.unregister(self.child_descriptor)
             os.close(self.child_descriptor)
             self.child_descriptor = -1
-        self.child, self.child_status, self.unwritten = None, None, True
+        self.child, self.child_status, self.adopted, self.unwritten = None, None, False, True
 
     def plan_restart(self) -> None:
         """When it is started again after it ended by itself, or that it is not."""

@@ -24,6 +24,9 @@ QUIET_ROUNDS = 2
 """How often nobody must be found: one look may miss a process that forks while /proc is read."""
 ENVIRONMENT_BYTES_MAX = 4 * 1024 * 1024
 
+pidfd_open = getattr(os, "pidfd_open", None)  # absent where Python was built against an old C library
+pidfd_send_signal = getattr(signal, "pidfd_send_signal", None)
+
 
 class Seen:
     """One process. `pid` and `ticks`, its start after boot, name it until the machine is shut down."""
@@ -119,18 +122,21 @@ def of_child(child: tuple[int, int], processes: dict[int, Seen]) -> Iterator[See
 
 def send(pid: int, ticks: int, number: int) -> bool:
     """Signal this very process, never another that was given its id since; whether it was there."""
+    descriptor = -1
     try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    try:
+        if pidfd_open is not None:
+            descriptor = pidfd_open(pid)
         if not is_alive(pid, ticks):
             return False
-        signal.pidfd_send_signal(descriptor, number)
+        if descriptor >= 0 and pidfd_send_signal is not None:
+            pidfd_send_signal(descriptor, number)
+        else:
+            os.kill(pid, number)
     except ProcessLookupError:
         return False
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
     return True
 
 
