@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from interlock.batch.arrangements import BatchArrangements
 from interlock.batch.inspection import inspect_batches
+from interlock.batch.pruning import prune_files
 from interlock.batch.red_lines import RedLines
 from interlock.batch.store import BatchStore
 from interlock.batch.views import BatchesView, BatchReportView
@@ -20,13 +22,15 @@ FOLDER = ("releases", "batch")
 def open_room(parts: RoomParts) -> Room:
     """Everything about batch jobs; no I/O yet."""
     store = BatchStore(parts.database)
+    folder = parts.state_folder.joinpath(*FOLDER)
     red_lines = RedLines(store, parts.door)
 
     async def prune() -> None:
         days = parts.project().retention.bodies_days
-        await store.prune(parts.clock.now() - timedelta(days=days))
+        now = parts.clock.now()
+        await store.prune(now - timedelta(days=days))
+        await asyncio.to_thread(prune_files, folder, now, days)
 
-    folder = parts.state_folder.joinpath(*FOLDER)
     return Room(
         views=(BatchesView(store, parts.project, folder), BatchReportView(store, parts.project, folder)),
         reconcilers=(
