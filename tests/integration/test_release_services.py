@@ -24,7 +24,7 @@ async def engine(postgres_endpoint: Any, migrated: str, world: ReleaseWorld) -> 
     with database(postgres_endpoint, template=migrated) as (_, owner, app):
         workloads = {
             "web": world.declare("web", release=quick(20, 50)),
-            "shop": world.declare("shop", release=quick(50, hold=40.0)),
+            "shop": world.declare("shop", release=quick(50, hold=40.0, judge={"latency_increase_max": 0.05})),
         }
         locations = write_project(world.folder, "small-team", workloads=workloads)
         async with open_engine(app, owner, locations, reconcile=True) as opened:
