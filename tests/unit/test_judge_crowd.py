@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from interlock.core.errors import Invalid
-from interlock.core.judgement import JudgeSettings
+from interlock.core.judgement import Judgement, JudgeSettings
 from interlock.core.traffic import Sample
 from interlock.releases.judge import crowd as crowd_module
 from interlock.releases.judge.crowd import Crowd, weight_of
@@ -89,18 +89,18 @@ def test_a_crowd_goes_on_from_its_state() -> None:
         other.restore({**crowd.state(), "recent": [1]})
 
 
-def _sent_back(seed: int) -> bool:
-    """Equal versions, and 200 accounts that are slow or fast by themselves; a tenth of them got the candidate."""
+def _judged(seed: int, *, differ: float, slower: float = 1.0, ticks: int = 150) -> Judgement:
+    """200 accounts that are slow or fast by themselves and come each second; a tenth of them got the candidate."""
     random = np.random.default_rng(seed)
-    own = 0.6 * random.standard_normal(200)
+    own = differ * random.standard_normal(200)
     judge = Judge(JudgeSettings(), "v1", "v2")
-    for tick in range(150):
+    for tick in range(ticks):
         samples = [
             Sample(
                 at_seconds=0.0,
                 arm="v1" if who % 10 else "v2",
                 status=200,
-                seconds=0.06 * math.exp(own[who] + 0.2 * random.standard_normal()),
+                seconds=0.06 * math.exp(own[who] + 0.2 * random.standard_normal()) * (1 if who % 10 else slower),
                 client_left=False,
                 fell_back=False,
                 unit=f"account {who}",
@@ -109,10 +109,20 @@ def _sent_back(seed: int) -> bool:
             for who in range(200)
         ]
         judgement = judge.tick(5.0 * tick, samples)
-    return judgement.verdict == "no_go"
+        if judgement.verdict == "no_go":
+            break
+    return judgement
 
 
 def test_a_few_slow_accounts_are_no_slow_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sum(_sent_back(seed) for seed in range(5)) == 0
+    judged = [_judged(seed, differ=0.6) for seed in range(5)]
+    assert [each.verdict for each in judged] == ["not_yet"] * 5
+    assert any(note.startswith("users differ in speed (correlation 0.") for note in judged[0].notes)
     monkeypatch.setattr(crowd_module, "weight_of", lambda number, _rho: np.ones(len(number)))
-    assert sum(_sent_back(seed) for seed in range(5)) >= 2, "counting all answers would send good versions back"
+    wrong = [_judged(seed, differ=0.6).verdict for seed in range(5)]
+    assert wrong.count("no_go") >= 2, "counting all answers would send good versions back"
+
+
+def test_a_version_that_is_slow_for_a_few_like_users_is_found() -> None:
+    """Before it is known how much they differ only their first answers count: too few to know a P99 from."""
+    assert [_judged(seed, differ=0.0, slower=2.0, ticks=10).verdict for seed in range(5)] == ["no_go"] * 5

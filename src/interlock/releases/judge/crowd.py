@@ -45,12 +45,12 @@ class Crowd:
         self._recent: dict[int, int] = {}
         self._older: dict[int, int] = {}
         self._places: dict[int, int] = {}
-        self._rows = np.zeros((0, 1 + quantiles))
-        """By place, of who is paired: how many answers, and how many of them exceeded each threshold."""
+        self._rows = np.zeros((0, 2, quantiles))
+        """By place, of who is paired, for each threshold: how many answers, and how many of them exceeded it."""
         self._halvings = 0
-        self._pairs = 0
+        self._pairs = np.zeros(quantiles)
         self._both = np.zeros(quantiles)
-        self._seen = 0
+        self._seen = np.zeros(quantiles)
         self._table: Floats | None = None
         """What the first, second, ... answer to one user counts, until more is learnt."""
         self._beyond = np.zeros(quantiles)
@@ -58,12 +58,19 @@ class Crowd:
     @property
     def rho(self) -> float:
         """The correlation of two answers to the same user, at the threshold where it is greatest; rather too much."""
-        if self._pairs < PAIRS_MIN:
+        if not self.learnt:
             return 1.0
-        share = self._beyond / self._seen
+        known = self._pairs >= PAIRS_MIN
+        share = self._beyond[known] / self._seen[known]
         spread = np.maximum(share * (1 - share), 1e-9)
-        found = (self._both / self._pairs - share**2) / spread + 1 / np.sqrt(self._pairs)
+        pairs = self._pairs[known]
+        found = (self._both[known] / pairs - share**2) / spread + 1 / np.sqrt(pairs)
         return float(np.clip(found.max(), 0.0, 1.0))
+
+    @property
+    def learnt(self) -> bool:
+        """Whether `rho` is more than what is thought before anything is known."""
+        return bool((self._pairs >= PAIRS_MIN).any())
 
     def take(self, keys: list[int], weights: Floats) -> Floats:
         """What one answer to each of these users counts, and remember that each of them got one.
@@ -94,12 +101,13 @@ class Crowd:
             thresholds: As they were before the tick; NaN where one is not known yet.
         """
         self._table = None
-        if np.any(np.isnan(thresholds)):
+        known = ~np.isnan(thresholds)
+        if not known.any():
             return
         others = (1 << self._halvings) - 1
         chosen = [place for place, key in enumerate(keys) if not key & others and key >= 0]
         if chosen:
-            self._pair([keys[place] for place in chosen], latencies[chosen, None] > thresholds)
+            self._pair([keys[place] for place in chosen], latencies[chosen, None] > thresholds, known)
 
     def state(self) -> JsonObject:
         """What `restore` takes; exact."""
@@ -109,9 +117,9 @@ class Crowd:
             "halvings": self._halvings,
             "paired": [*self._places],
             "rows": to_json(self._rows[: len(self._places)]),
-            "pairs": self._pairs,
+            "pairs": to_json(self._pairs),
             "both": to_json(self._both),
-            "seen": self._seen,
+            "seen": to_json(self._seen),
             "beyond": to_json(self._beyond),
         }
 
@@ -120,27 +128,28 @@ class Crowd:
         self._recent, self._older = _answers(state, "recent"), _answers(state, "older")
         paired = _whole_list(state, "paired")
         self._places = {key: place for place, key in enumerate(paired)}
-        self._rows = from_json(state, "rows", (len(paired), 1 + len(self._both)))
+        self._rows = from_json(state, "rows", (len(paired), 2, len(self._both)))
         self._halvings = whole(state, "halvings")
-        self._pairs, self._seen = whole(state, "pairs"), whole(state, "seen")
+        self._pairs = from_json(state, "pairs", self._pairs.shape)
+        self._seen = from_json(state, "seen", self._seen.shape)
         self._both = from_json(state, "both", self._both.shape)
         self._beyond = from_json(state, "beyond", self._beyond.shape)
 
-    def _pair(self, keys: list[int], beyond: npt.NDArray[np.bool_]) -> None:
-        """Pair these users' answers, (N, quantiles), with all earlier ones of the same user."""
+    def _pair(self, keys: list[int], beyond: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> None:
+        """Pair these users' answers, (N, quantiles), with all earlier ones of the same user, where tau is known."""
         places = self._places
         for key in keys:
             places.setdefault(key, len(places))
         missing = len(places) - len(self._rows)
         if missing > 0:
-            self._rows = np.pad(self._rows, ((0, missing), (0, 0)))
+            self._rows = np.pad(self._rows, ((0, missing), (0, 0), (0, 0)))
         index = [places[key] for key in keys]
         earlier = self._rows[index]
-        self._pairs += int(earlier[:, 0].sum())
-        self._both += (earlier[:, 1:] * beyond).sum(axis=0)
-        self._seen += len(keys)
+        self._pairs += earlier[:, 0].sum(axis=0) * known
+        self._both += (earlier[:, 1] * beyond).sum(axis=0)
+        self._seen += len(keys) * known
         self._beyond += beyond.sum(axis=0)
-        self._rows[index] += np.column_stack([np.ones(len(keys)), beyond])
+        self._rows[index] += np.stack([np.broadcast_to(known, beyond.shape), beyond], axis=1)
         while len(self._places) > PAIRED_MAX:
             self._halvings += 1
             others = (1 << self._halvings) - 1

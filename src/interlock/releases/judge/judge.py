@@ -28,6 +28,8 @@ ELAPSED_SECONDS_MAX = 600.0
 """A longer time between two ticks is a clock that jumped or a machine that slept; it counts as so much."""
 RATE_HALF_LIFE_SECONDS = 60.0
 """Over which time the traffic is averaged that says how long GO still takes."""
+RHO_TOLD = 0.1
+"""From which correlation of two answers to the same user on it is said."""
 CROWD_MIN = 0.5
 """When fewer of the users who come are still counted, it is said."""
 
@@ -209,8 +211,9 @@ class Judge:
         stable, candidate = (
             self._edges.count(arm.latencies, self._crowd.take(arm.keys, arm.weights)) for arm in counts
         )
+        answers = self._edges.count(counts.stable.latencies, counts.stable.weights)
         thresholds = self._latency.thresholds()
-        exceeded = self._latency.tick(stable, candidate, elapsed)
+        exceeded = self._latency.tick(stable, candidate, elapsed, answers=answers)
         self._crowd.learn(counts.stable.keys, counts.stable.latencies, thresholds)
         return exceeded
 
@@ -374,6 +377,9 @@ class Judge:
             found.append(f"{counter.anonymous:,} requests had no known user; each counts as 1/{together} of one")
         if counter.halvings:
             found.append(f"one user of {2**counter.halvings} is counted: more are not remembered")
+        rho = self._crowd.rho
+        if self._crowd.learnt and rho > RHO_TOLD:
+            found.append(f"users differ in speed (correlation {rho:.2f}): another answer to the same user tells little")
         came, counted = self._came.tolist()
         if counted < CROWD_MIN * came:
             found.append(f"only {counted / came:.0%} of the users who come met no error before and are still counted")

@@ -98,13 +98,16 @@ class LatencyWatch:
         seconds = np.append(self._edges.seconds, np.inf)[self._index]
         return cast("Floats", np.where(self._known, seconds, np.nan))
 
-    def tick(self, stable: Floats, candidate: Floats, elapsed_seconds: float) -> Exceedances:
+    def tick(
+        self, stable: Floats, candidate: Floats, elapsed_seconds: float, *, answers: Floats | None = None
+    ) -> Exceedances:
         """Count what exceeds the thresholds of before this tick; only then let the tick change them.
 
         Args:
             stable: How many of its answers lie in each bucket, (..., B + 1).
             candidate: The same of the candidate.
             elapsed_seconds: Since the tick before.
+            answers: What quantiles are learnt from: all answers of the stable version, when `stable` weighs them.
         """
         index, known = self._index, self._known
         margin = self._margin_index[index]
@@ -121,7 +124,7 @@ class LatencyWatch:
         total = np.maximum(self._recent.sum(axis=-1, keepdims=True), self._kept_min)
         self._recent *= np.maximum(0.5 ** (elapsed_seconds / HALF_LIFE_SECONDS), self._kept_min / total)
         self._recent[self._recent < FORGOTTEN] = 0.0
-        self._recent += stable
+        self._recent += stable if answers is None else answers
         self._index, self._known = self._thresholds()
         return found
 
