@@ -120,7 +120,7 @@ class Git:
     def commit_of(self, place: GitPlace, name: str) -> str:
         """The ref is read in the repository, what it leads to through a Git folder of our own."""
         for ref in (f"refs/tags/{name}", f"refs/heads/{name}", f"refs/remotes/origin/{name}"):
-            found = self._real(place, "rev-parse", "--verify", "--quiet", ref)
+            found = self._real(place, "show-ref", "--verify", "--hash", ref)  # this very ref, and no expression
             if found.exit_code == 0:
                 start = found.stdout.strip()
                 break
