@@ -107,9 +107,9 @@ class TimelineArgs(Frozen):
 
 
 class OneArgs(Frozen):
-    """The newest release of a workload, or one by its number."""
+    """A workload: its newest release, or the one of this number."""
 
-    workload: str | None = Field(default=None, max_length=63)
+    workload: str = Field(max_length=63)
     release: int | None = Field(default=None, ge=1, le=NUMBER_MAX)
 
 
