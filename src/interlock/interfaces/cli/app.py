@@ -27,6 +27,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "verbs_hold": ("hold",),
     "verbs_release": ("deploy", "rollback", "release"),
     "verbs_traffic": ("traffic",),
+    "verbs_judge": ("judge",),
     "verbs_services": ("service",),
     "verbs_policy": ("policy",),
     "verbs_schedules": ("schedules",),
@@ -42,7 +43,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("status", "exec", "do", "pending", "approve", "deny", "log", "show", "output", "why", "undo", "retry", "actions"),
-    ("deploy", "rollback", "release", "service", "traffic"),
+    ("deploy", "rollback", "release", "service", "traffic", "judge"),
     ("cancel", "resolve", "hold", "freeze", "unfreeze", "pause-agents", "resume-agents"),
     ("init", "serve", "stop", "check", "doctor", "config", "backup", "restore", "demo"),
     ("policy", "schedules", "adopt", "audit"),
@@ -52,7 +53,9 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 
 _FORMATS = ("json", "yaml", "table")
 _SHARED = frozenset({"-o", "--output", "--project", "--as"})
-_GROUPS_OF_VERBS = frozenset({"audit", "config", "host", "policy", "release", "schedules", "service", "tokens"})
+_GROUPS_OF_VERBS = frozenset(
+    {"audit", "config", "host", "judge", "policy", "release", "schedules", "service", "tokens"}
+)
 
 
 class Verbs(TyperGroup):
