@@ -16,9 +16,9 @@ from interlock.core.service_instance import SERVICE_INSTANCES
 from interlock.core.traffic import DATA_PLANES, WHOLE, Routing, VersionName, WorkloadName
 from interlock.core.workload import ServiceWorkload
 from interlock.engine.planner import validate
+from interlock.releases.asks import REASON_CHARACTERS_MAX
 from interlock.releases.plan_text import release_text
 
-REASON_CHARACTERS_MAX = 500
 START = "service.start"
 BACK = ("release.rollback", "rollback")
 """By these, policies let everybody go back at once, in a freeze too."""

@@ -8,6 +8,8 @@ from interlock.core.model import JsonObject
 from interlock.core.traffic import Mirror
 from interlock.releases.model import Release, Wanted, wanted
 
+REASON_CHARACTERS_MAX = 500
+"""Of what stands in an order; the evidence has all of it."""
 RETURNING = Actor(kind="system", name="rollback")
 """Whoever goes back asks under a name of his own: Runs at once are counted for each actor, and nothing that is being
 built, started or probed may stand in his way."""
@@ -35,6 +37,7 @@ def route_ask(release: Release, want: Wanted, mirror: Mirror | None) -> Ask:
 
 def back_ask(release: Release, reason: str, evidence: JsonObject) -> Ask:
     """All users are to have the version before again; once in an epoch, whoever sees it first."""
+    reason = reason[:REASON_CHARACTERS_MAX]
     args: JsonObject = {"workload": release.name, "release": release.number, "reason": reason, "evidence": evidence}
     key = f"release:{release.number}:{release.epoch}:back"
     return Ask(action="release.rollback", args=args, key=key, reason=reason, confirmed=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from interlock.core.errors import Conflict, Denied, InterlockError, NotFound, Transient
+from interlock.core.errors import InterlockError, Transient
 from interlock.core.health_probe import HealthProbe
 from interlock.core.judgement import Judgement
 from interlock.core.metric_source import MetricSource
@@ -177,12 +177,12 @@ class Watcher:
             if isinstance(run, Run) and run.state is not RunState.SUCCEEDED:
                 log.error("release.back_refused", release=release.number, run_id=run.number, reason=run.state_reason)
                 self._live.red_line = words
-        except (Conflict, NotFound, Denied) as error:
-            log.warning("release.back_refused", release=release.number, reason=error.message)
-            self._live.red_line = words
         except Transient as error:
             log.warning("release.back_put_off", release=release.number, reason=error.message)
             await asyncio.sleep(BACK_RETRY_SECONDS)
+        except InterlockError as error:
+            log.warning("release.back_refused", release=release.number, reason=error.message)
+            self._live.red_line = words  # who drives it decides, and asks for the way back itself
         self._live.moved.set()
 
     def _keep_row(self) -> None:
