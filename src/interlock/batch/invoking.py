@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from interlock.batch.model import Part, key_of, placed
+from interlock.batch.model import PARTS, Part, key_of, placed, serving
 from interlock.batch.publishing import publish
 from interlock.batch.running import BatchRuns, Trial
 from interlock.batch.shadowing import Shadowed, shadow
@@ -71,8 +71,10 @@ class Invoking:
         with BatchRuns(self._ports, self._context, of.name, of.declared, of.arguments) as runs:
             refused = self._refused(runs) if of.beside else None
             trial = self._invoke(runs, of.laid, "first") if refused is None else None
-            fell_back = trial is None or not trial.ok
             words = refused or (trial.words if trial is not None else "")
+            if trial is not None and trial.ok and self._was_rolled_back(trial):
+                trial, words = None, f"{of.laid.version} was rolled back while it ran"
+            fell_back = trial is None or not trial.ok
             if fell_back and of.fallback is not None:
                 trial = self._invoke(runs, of.fallback, "fallback")
                 words = f"{words}; {of.fallback.version} did it instead: {trial.words}"
@@ -91,6 +93,14 @@ class Invoking:
             )
             data |= {"version": trial.pin.version, "identity": trial.pin.identity, "output": str(place)}
             return StepResult(ok=True, summary=f"{of.name}: {words}; it lies in {place}", data=data)
+
+    def _was_rolled_back(self, trial: Trial) -> bool:
+        """Whether invocations no longer get this version: then users do not get what it wrote either."""
+        routing = self._ports.outside[BATCHES].routing(self._of.name)
+        if routing is None:
+            return False
+        given = {serving(routing, part).identity for part in PARTS}
+        return trial.pin.identity not in {*given, routing.stable.identity}
 
     def _refused(self, runs: BatchRuns) -> str | None:
         """Why the candidate must not do it, as a comparison beside the stable version says; None when it may."""

@@ -18,6 +18,7 @@ from interlock.core.workload import BatchWorkload, ServiceWorkload, filled
 from interlock.lib.canonical import canonical_bytes
 
 Part = Literal["stable", "candidate"]
+PARTS: tuple[Part, ...] = ("stable", "candidate")
 VALUE_CHARACTERS_MAX = 200
 
 
