@@ -168,6 +168,17 @@ def test_once_all_users_have_the_candidate_it_is_held_against_the_past() -> None
     assert said.summary.startswith("NO-GO for v2: errors of v2 alone: ")
 
 
+def test_thin_traffic_is_no_silence() -> None:
+    """A user now and then, and mostly of the candidate: that the other is not seen for a minute means nothing."""
+    judge, users = _judge(), Users()
+    for second in range(20):
+        judge.tick(START + second, users.second(candidate=0))
+    for minute in range(300):
+        one = {"stable": 0.0 if minute % 20 else 1.0, "candidate": 1.0}
+        said = judge.tick(START + 60 * (minute + 1), users.second(candidate_errors=0.2, **one))
+        assert all(each.name != "errors alone" for each in said.measures)
+
+
 @pytest.mark.parametrize("jump", [-86_400.0, -5.0, 86_400.0, 1e12])
 def test_a_clock_that_jumps_changes_no_verdict_and_is_told(jump: float) -> None:
     judge, users = _judge(), Users()

@@ -12,6 +12,8 @@ from interlock.releases.judge.state import number, part
 
 SILENCE_SECONDS = 15.0
 """From when on the stable version counts as silent."""
+ALONE_MIN = 100
+"""And so many users of the candidate must have come since, so that thin traffic is no silence."""
 REFERENCE_MIN = 200
 """So many users of the stable version must have been seen before it is a reference."""
 HARMLESS_FACTOR = 10
@@ -41,6 +43,8 @@ class Alone:
         """The greatest share that is allowed; None while nothing is known of the stable version."""
         self.bad = 0.0
         self.seen = 0.0
+        self._since = 0.0
+        """How many users of the candidate came since the last one of the stable version."""
 
     def tick(
         self,
@@ -52,7 +56,11 @@ class Alone:
         candidate_seen: float,
     ) -> None:
         """Take one tick's counts of the candidate; of the stable version all that was counted until then."""
-        if silent_seconds < SILENCE_SECONDS or stable_seen < REFERENCE_MIN or not candidate_seen:
+        before = self._since
+        self._since = before + candidate_seen if silent_seconds else 0.0
+        if silent_seconds < SILENCE_SECONDS or min(before / ALONE_MIN, stable_seen / REFERENCE_MIN) < 1:
+            return
+        if not candidate_seen:
             return
         greatest = (stable_bad + 3 * math.sqrt(stable_bad + 1)) / stable_seen
         limit = min(max(self._ratio * greatest, HARMLESS_FACTOR * self._harmless), 0.5)
@@ -70,10 +78,17 @@ class Alone:
 
     def state(self) -> JsonObject:
         """What `restore` takes; exact."""
-        return {"process": self._process.state(), "limit": self.limit, "bad": self.bad, "seen": self.seen}
+        return {
+            "process": self._process.state(),
+            "limit": self.limit,
+            "bad": self.bad,
+            "seen": self.seen,
+            "since": self._since,
+        }
 
     def restore(self, state: JsonObject) -> None:
         """Go on from a `state`. Raises Invalid."""
         self._process.restore(part(state, "process"))
         self.limit = None if state.get("limit") is None else number(state, "limit")
         self.bad, self.seen = number(state, "bad"), number(state, "seen")
+        self._since = number(state, "since")

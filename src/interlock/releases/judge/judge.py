@@ -113,6 +113,7 @@ class Judge:
             candidate_bad=counts.candidate.errors,
             candidate_seen=counts.candidate.seen,
         )
+        self._remember_rates(counts, brought, elapsed)
         self._alone.tick(
             stable_bad=float(self._board.totals.stable_bad[0]),
             stable_seen=float(self._board.totals.stable_seen[0]),
@@ -120,7 +121,6 @@ class Judge:
             candidate_bad=counts.candidate.errors,
             candidate_seen=counts.candidate.seen,
         )
-        self._remember_rates(counts, brought, elapsed)
         return self._judgement(at_seconds, tuple(problems))
 
     def state(self) -> JsonObject:
