@@ -30,7 +30,7 @@ from interlock.core.run import Run, RunState
 from interlock.core.workload import ServiceWorkload
 from interlock.lib.clock import SystemClock
 from interlock.services.inspection import inspect_workloads
-from interlock.services.keeping import ServiceKeeping
+from interlock.services.keeping import STOPPED_KEPT, ServiceKeeping
 from interlock.services.store import InstanceStore
 from interlock.services.views import ServicesArgs, ServicesView
 
@@ -229,6 +229,26 @@ async def test_a_build_comes_first_and_in_a_folder_of_its_own(stage: Stage) -> N
     assert failed.state in {RunState.FAILED, RunState.UNDONE}
     assert "build" in (failed.state_reason or "")
     assert [each["version"] for each in await stage.shown(state="all")] == ["v1"]
+
+
+async def test_files_of_versions_that_nobody_needs_are_let_go_and_those_of_others_are_not(stage: Stage) -> None:
+    stage.declare(build=[["true"]], health={**HEALTH, "successes": 1})
+    names = ["v1", *(f"v{number}" for number in range(2, STOPPED_KEPT + 3))]
+    for name in names:
+        if name != "v1":
+            (stage.version(name) / "which").write_text(name)
+        assert (await stage.start(name)).state is RunState.SUCCEEDED
+    for name in names[1:]:
+        await stage.do("service.stop", version=name)
+    workloads = stage.engine.parts.locations.state_folder / "workloads"
+    report = workloads / "report" / "v1-0123456789ab"
+    report.mkdir(parents=True)
+    sources = {each["version"]: Path(each["source"]) for each in await stage.shown(state="all")}
+    for folder in (report, *sources.values()):
+        os.utime(folder, (1, 1))
+    await stage.keeping.let_go()
+    assert {name for name, source in sources.items() if not source.exists()} == {"v2"}
+    assert report.exists()
 
 
 async def test_a_version_of_a_repository_is_pinned_to_its_commit(stage: Stage) -> None:

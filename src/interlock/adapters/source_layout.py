@@ -83,16 +83,15 @@ class OwnLayouts:
         if laid.own:
             Path(laid.folder + READY).touch(mode=0o600)
 
-    def discard(self, keep: Collection[str]) -> tuple[str, ...]:
+    def discard(self, workload: str, keep: Collection[str]) -> tuple[str, ...]:
         """What is not kept, and not about to be used."""
         removed = []
-        before = self._clock.now().timestamp() - YOUNG_SECONDS
-        for workload in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
-            for place in sorted(workload.iterdir()) if workload.is_dir() else ():
-                if place.is_dir() and str(place) not in keep and place.stat().st_mtime < before:
-                    Path(str(place) + READY).unlink(missing_ok=True)  # first: half of it is never ready
-                    shutil.rmtree(place)
-                    removed.append(str(place))
+        before, own = self._clock.now().timestamp() - YOUNG_SECONDS, self._folder / workload
+        for place in sorted(own.iterdir()) if own.is_dir() else ():
+            if place.is_dir() and str(place) not in keep and place.stat().st_mtime < before:
+                Path(str(place) + READY).unlink(missing_ok=True)  # first: half of it is never ready
+                shutil.rmtree(place)
+                removed.append(str(place))
         return tuple(removed)
 
     def _require_same(self, laid: LaidSource, folder: Path) -> None:

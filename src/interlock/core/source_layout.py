@@ -52,8 +52,8 @@ class SourceLayouts(Protocol):
         """Say that it was built, so that `lay_out` finds it ready the next time."""
         ...
 
-    def discard(self, keep: Collection[str]) -> tuple[str, ...]:
-        """Remove all own folders but these; returns which. A folder younger than an hour stays."""
+    def discard(self, workload: str, keep: Collection[str]) -> tuple[str, ...]:
+        """Remove all own folders of a workload but these; returns which. A folder younger than an hour stays."""
         ...
 
 

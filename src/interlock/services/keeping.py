@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import structlog
@@ -79,17 +80,15 @@ class ServiceKeeping:
         return runs and (instance is None or instance.stage not in STANDING)
 
     async def let_go(self) -> None:
-        """Files, logs and rows of versions that ended long ago, and files that no row names."""
+        """Files, logs and rows of versions that ended long ago, and files of services that no row names."""
         before = self._clock.now() - timedelta(days=self._project().retention.bodies_days)
+        keep = kept_sources(await self._store.all())
+        removed = [
+            place
+            for workload, sources in keep.items()
+            for place in await asyncio.to_thread(self._outside[SOURCE_LAYOUTS].discard, workload, sources)
+        ]
         forgotten = await self._store.forget(before, STOPPED_KEPT)
-        keep, stopped = set(), dict[str, int]()
-        for instance in await self._store.all():  # newest first
-            source, workload = instance.spec.source, instance.spec.workload
-            if instance.stage not in STANDING:
-                stopped[workload] = stopped.get(workload, 0) + 1
-            if source is not None and (instance.stage in STANDING or stopped[workload] <= STOPPED_KEPT):
-                keep.add(source)
-        removed = await asyncio.to_thread(self._outside[SOURCE_LAYOUTS].discard, keep)
         for name in forgotten:
             await asyncio.to_thread(self._forget_logs, name)
         if forgotten or removed:
@@ -107,6 +106,22 @@ class ServiceKeeping:
         except InterlockError as error:
             return error
         return trouble_of(instance, state)
+
+
+def kept_sources(instances: Iterable[ServiceInstance]) -> dict[str, set[str]]:
+    """The folders of files that stay, by workload: of all versions that stand, and of the newest that were stopped.
+
+    `instances` are newest first.
+    """
+    keep: dict[str, set[str]] = {}
+    stopped: Counter[str] = Counter()
+    for instance in instances:
+        workload, source = instance.spec.workload, instance.spec.source
+        stopped[workload] += instance.stage not in STANDING
+        sources = keep.setdefault(workload, set())
+        if source is not None and (instance.stage in STANDING or stopped[workload] <= STOPPED_KEPT):
+            sources.add(source)
+    return keep
 
 
 def unrecorded(name: str) -> InterlockError:
