@@ -31,7 +31,7 @@ from harness.release_world import (
 )
 from harness.shop_service import control
 from interlock.core.errors import Conflict, Denied, NotFound
-from interlock.core.run import RunState
+from interlock.core.run import Run, RunState
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -296,3 +296,16 @@ async def until_stage(engine: Engine, name: str, version: str, stage: str) -> No
     while (await engine.query(query, name, version))[0]["stage"] != stage:
         assert time.monotonic() < end, await engine.query("select * from releases order by number desc limit 3")
         await asyncio.sleep(0.05)
+
+
+@in_one_loop
+async def test_of_two_releases_asked_for_at_once_one_is_on_its_way(engine: Engine, world: ReleaseWorld) -> None:
+    for version in ("left", "right"):
+        world.version(version)
+    asked = [ask(engine, "release.start", workload="web", version=version) for version in ("left", "right")]
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    won = [each for each in ended if isinstance(each, Run) and each.state is RunState.SUCCEEDED]
+    assert len(won) == 1, ended
+    lost = next(each for each in ended if each is not won[0])
+    assert isinstance(lost, Conflict) or (isinstance(lost, Run) and "is on its way" in str(lost.state_reason)), lost
+    assert len(await engine.query("select number from releases where closed_at is null")) == 1
