@@ -19,7 +19,9 @@ from interlock.comparison.table_sources import TableSource
 COLUMNS_AT_ONCE = 50
 """Aggregates over so many columns in one statement."""
 SAMPLE_ROWS = 2000
-BUSY_SHARE = 0.02
+MANY_SHARE = 0.25
+"""Where more of a sample's rows differ it is worth finding out which columns do."""
+BUSY_SHARE = 0.05
 """A column that differs in this part of a sample's rows is carried along as it is."""
 
 Row = tuple[Any, ...]
@@ -163,7 +165,7 @@ class TableJoin:
         # The sample is what the hash table is built of: it stands on the right.
         differing = self._number(f"SELECT count(*) FROM {once} s JOIN t USING ({self._names}) WHERE s.h <> t.h")
         rows = self._number("SELECT count(*) FROM t")
-        if differing <= BUSY_SHARE * rows:
+        if differing <= MANY_SHARE * rows:
             return ()
         counts = ", ".join(
             f"count(*) FILTER ({self._cell('a', column.stable)} IS DISTINCT FROM t.b[{at + 1}])"
@@ -358,7 +360,8 @@ class TableJoin:
         )
         flags = ", ".join(self._beyond(at) for at in width)
         rows = self._run(
-            f"SELECT {self._shown_keys}, [{one}], [{other}], [{flags}] FROM u WHERE {self._some_beyond(width)} "
-            f"ORDER BY {self._names} LIMIT {count}"
+            f"SELECT {self._shown_keys}, [{one}], [{other}], [{flags}] FROM "
+            f"(SELECT * FROM u WHERE {self._some_beyond(width)} ORDER BY {self._names} LIMIT {count}) "
+            f"ORDER BY {self._names}"
         )
         return [DifferingRow(row[:-3], row[-3], row[-2], row[-1]) for row in rows]
