@@ -263,7 +263,17 @@ def _delay(name: str, fired_at: np.ndarray, began: float, horizon: float, limit:
 
 
 def _tick_times(ticks: int) -> list[Result]:
-    """Processor time of one release with 20 measures and the samples of one second at 500 requests a second."""
+    """Processor time of one release with 20 measures, and what grows with traffic: users and requests are counted."""
+    found = []
+    for requests, limit in ((100, 1.0), (500, None)):
+        times = _times_of_ticks(ticks, requests)
+        figures = {"p99": statistics.quantiles(times, n=100)[98]}
+        name = f"one tick of the judge, 20 measures and {requests} requests, p50"
+        found.append(Result(name, "ms", (statistics.median(times),), limit, "at most", figures))
+    return found
+
+
+def _times_of_ticks(ticks: int, requests: int) -> list[float]:
     declared = tuple(
         PromqlMeasure(source="promql", name=f"made-up-{number}", url="http://localhost:9090", bad="a", total="b")
         for number in range(13)
@@ -272,7 +282,7 @@ def _tick_times(ticks: int) -> list[Result]:
     assert len(rules(settings)) == 20
     judge = Judge(settings, "v1", "v2")
     random = np.random.default_rng(0)
-    batches = [_samples(random, number) for number in range(20)]
+    batches = [_samples(random, number, requests) for number in range(20)]
     times = []
     for number in range(ticks):
         reading = Readings(Reading(number * 0.4, number * 45.0), Reading(number * 0.05, number * 5.0))
@@ -281,20 +291,11 @@ def _tick_times(ticks: int) -> list[Result]:
         began = time.thread_time()
         judge.tick(float(number), samples, readings)
         times.append((time.thread_time() - began) * 1000)
-    return [
-        Result(
-            "one tick of the judge, 20 measures and 500 requests, p50",
-            "ms",
-            (statistics.median(times),),
-            1.0,
-            "at most",
-            {"p99": statistics.quantiles(times, n=100)[98]},
-        )
-    ]
+    return times
 
 
-def _samples(random: np.random.Generator, number: int) -> list[Sample]:
-    latencies = 0.06 * np.exp(0.6 * random.standard_normal(500))
+def _samples(random: np.random.Generator, number: int, requests: int) -> list[Sample]:
+    latencies = 0.06 * np.exp(0.6 * random.standard_normal(requests))
     return [
         Sample(
             at_seconds=0.0,

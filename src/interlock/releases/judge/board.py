@@ -92,6 +92,7 @@ class Board:
         weights = np.array([rule.weight for rule in rules])
         self.log_needed_against = -np.log(weights * false_alarm)
         self.log_needed_for = np.full(len(rules), -np.log(false_go))
+        self.needed_against, self.needed_for = np.exp(self.log_needed_against), np.exp(self.log_needed_for)
         self.required = np.array([rule.required for rule in rules])
         self._blocking = np.array([rule.grade == "block" for rule in rules])
         self._bets = _bets(rules)

@@ -26,10 +26,11 @@ from interlock.releases.judge.state import Floats, from_json, invalid_state, to_
 USERS_MAX = 10_000
 """So many users' answers are counted, and those of as many who came before them. Who stays away longer counts as
 somebody new: where there are so many, how they differ is averaged out."""
-PAIRED_MAX = 2000
+PAIRED_MAX = 1000
 """From so many users rho is learnt. When they are more, one of two is taken from then on, chosen by hash."""
 ANSWERS_MAX = 300
 """Of one user; further ones count as the last."""
+_NUMBERS = np.arange(1, ANSWERS_MAX + 1)
 PAIRS_MIN = 30
 """Before so many pairs were seen, users are thought to differ as much as can be."""
 
@@ -51,21 +52,11 @@ class Crowd:
         self._pairs = np.zeros(quantiles)
         self._both = np.zeros(quantiles)
         self._seen = np.zeros(quantiles)
-        self._table: Floats | None = None
+        self.rho = 1.0
+        """The correlation of two answers to the same user, at the threshold where it is greatest; rather too much."""
+        self._table = weight_of(_NUMBERS, self.rho)
         """What the first, second, ... answer to one user counts, until more is learnt."""
         self._beyond = np.zeros(quantiles)
-
-    @property
-    def rho(self) -> float:
-        """The correlation of two answers to the same user, at the threshold where it is greatest; rather too much."""
-        if not self.learnt:
-            return 1.0
-        known = self._pairs >= PAIRS_MIN
-        share = self._beyond[known] / self._seen[known]
-        spread = np.maximum(share * (1 - share), 1e-9)
-        pairs = self._pairs[known]
-        found = (self._both[known] / pairs - share**2) / spread + 1 / np.sqrt(pairs)
-        return float(np.clip(found.max(), 0.0, 1.0))
 
     @property
     def learnt(self) -> bool:
@@ -79,8 +70,6 @@ class Crowd:
         """
         if not keys:
             return weights
-        if self._table is None:
-            self._table = weight_of(np.arange(1, ANSWERS_MAX + 1), self.rho)
         recent, older = self._recent, self._older
         earlier = np.array([recent.get(key) or older.get(key, 0) for key in keys])
         recent.update(zip(keys, np.minimum(earlier + 1, ANSWERS_MAX - 1).tolist(), strict=True))
@@ -100,7 +89,6 @@ class Crowd:
             latencies: In seconds.
             thresholds: As they were before the tick; NaN where one is not known yet.
         """
-        self._table = None
         known = ~np.isnan(thresholds)
         if not known.any():
             return
@@ -108,6 +96,7 @@ class Crowd:
         chosen = [place for place, key in enumerate(keys) if not key & others and key >= 0]
         if chosen:
             self._pair([keys[place] for place in chosen], latencies[chosen, None] > thresholds, known)
+            self._conclude()
 
     def state(self) -> JsonObject:
         """What `restore` takes; exact."""
@@ -134,6 +123,7 @@ class Crowd:
         self._seen = from_json(state, "seen", self._seen.shape)
         self._both = from_json(state, "both", self._both.shape)
         self._beyond = from_json(state, "beyond", self._beyond.shape)
+        self._conclude()
 
     def _pair(self, keys: list[int], beyond: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> None:
         """Pair these users' answers, (N, quantiles), with all earlier ones of the same user, where tau is known."""
@@ -156,6 +146,16 @@ class Crowd:
             kept = [key for key in self._places if not key & others]
             self._rows = self._rows[[self._places[key] for key in kept]]
             self._places = {key: place for place, key in enumerate(kept)}
+
+    def _conclude(self) -> None:
+        """What the pairs say of rho, with one standard error of the estimate on top."""
+        known = self._pairs >= PAIRS_MIN
+        if known.any():
+            share, pairs = self._beyond[known] / self._seen[known], self._pairs[known]
+            spread = np.maximum(share * (1 - share), 1e-9)
+            found = (self._both[known] / pairs - share**2) / spread + 1 / np.sqrt(pairs)
+            self.rho = float(min(max(found.max(), 0.0), 1.0))
+            self._table = weight_of(_NUMBERS, self.rho)
 
 
 def weight_of(number: npt.NDArray[np.int64], rho: float) -> Floats:

@@ -208,10 +208,9 @@ class Judge:
 
     def _exceeded(self, counts: TickCounts, elapsed: float) -> Exceedances:
         """Latencies beyond the thresholds, another answer to the same user counting as much as it tells."""
-        stable, candidate = (
-            self._edges.count(arm.latencies, self._crowd.take(arm.keys, arm.weights)) for arm in counts
-        )
-        answers = self._edges.count(counts.stable.latencies, counts.stable.weights)
+        weights = [self._crowd.take(arm.keys, arm.weights) for arm in counts]
+        stable, answers = self._edges.count(counts.stable.latencies, weights[0], counts.stable.weights)
+        (candidate,) = self._edges.count(counts.candidate.latencies, weights[1])
         thresholds = self._latency.thresholds()
         exceeded = self._latency.tick(stable, candidate, elapsed, answers=answers)
         self._crowd.learn(counts.stable.keys, counts.stable.latencies, thresholds)
@@ -283,37 +282,39 @@ class Judge:
     def _measures(self, evidence: Evidence) -> list[MeasureJudgement]:
         """One for each rule; what is worse than allowed is remembered with the words for it."""
         board = self._board
-        needed = board.seconds_needed(evidence, self._expected())
-        sent_back, certified = board.sent_back(evidence).tolist(), board.certified(evidence).tolist()
-        against, worse, good = (np.exp(values).tolist() for values in evidence)
-        needed_against, needed_for = np.exp(board.log_needed_against).tolist(), np.exp(board.log_needed_for).tolist()
-        totals = [values.tolist() for values in board.totals]
+        columns = (
+            board.sent_back(evidence),
+            board.certified(evidence),
+            *np.exp(evidence),
+            board.needed_against,
+            board.needed_for,
+            board.seconds_needed(evidence, self._expected()),
+            *board.totals,
+        )
         thresholds = self._threshold_seconds()
         low, high = self._interval.bounds()
-        found = []
-        for index, rule in enumerate(board.rules):
-            blocked = sent_back[index]
-            told = max(against[index], worse[index]) >= needed_against[index]
-            stable_bad, stable_seen, plain, margin, candidate_seen = (values[index] for values in totals)
+        found: list[MeasureJudgement] = []
+        for rule, row in zip(board.rules, zip(*(column.tolist() for column in columns), strict=True), strict=True):
+            blocked, certified, against, worse, good, needed_against, needed_for, seconds, *totals = row
+            stable_bad, stable_seen, plain, margin, candidate_seen = totals
             candidate_bad = margin if rule.name in thresholds else plain
-            seconds = float(needed[index])
             figures = Figures(
                 name=rule.name,
-                verdict="no_go" if blocked else "go" if certified[index] else "not_yet",
+                verdict="no_go" if blocked else "go" if certified else "not_yet",
                 grade=rule.grade,
-                warning=told and not blocked,
+                warning=not blocked and max(against, worse) >= needed_against,
                 stable_bad=stable_bad,
                 stable_seen=stable_seen,
                 candidate_bad=candidate_bad,
                 candidate_seen=candidate_seen,
                 ratio=_ratio(candidate_bad, candidate_seen, stable_bad, stable_seen),
-                ratio_low=low if index == 0 else None,
-                ratio_high=high if index == 0 else None,
+                ratio_low=None if found else low,
+                ratio_high=None if found else high,
                 threshold_seconds=thresholds.get(rule.name),
-                evidence_against=against[index],
-                needed_against=needed_against[index],
-                evidence_for=good[index],
-                needed_for=needed_for[index],
+                evidence_against=against,
+                needed_against=needed_against,
+                evidence_for=good,
+                needed_for=needed_for,
                 required_for_go=rule.required,
                 seconds_to_go=seconds if math.isfinite(seconds) else None,
             )

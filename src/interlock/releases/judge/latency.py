@@ -69,11 +69,15 @@ class Edges:
         count = math.ceil(math.log(longest / shortest) / width)
         return cls(shortest * np.exp(width * np.arange(count + 1)), margin)
 
-    def count(self, latencies: Floats, weights: Floats) -> Floats:
-        """What lies in each bucket, (len(seconds) + 1,); a latency that is no number was never seen."""
+    def count(self, latencies: Floats, *weights: Floats) -> list[Floats]:
+        """For each way to weigh them what lies in each bucket, (len(seconds) + 1,).
+
+        A latency that is no number was never seen.
+        """
         seen = np.isfinite(latencies)
         index = np.searchsorted(self.seconds, latencies[seen])
-        return np.bincount(index, weights[seen], minlength=len(self.seconds) + 1).astype(np.float64)
+        counted = (np.bincount(index, each[seen], minlength=len(self.seconds) + 1) for each in weights)
+        return [each.astype(np.float64, copy=False) for each in counted]
 
 
 class LatencyWatch:
