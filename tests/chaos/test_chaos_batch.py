@@ -47,7 +47,7 @@ class Reports:
         found: list[Path] = []
 
         def there() -> bool:
-            found[:] = [path for path in self.folder.glob(f"work/*/{part}/work/pid") if path.read_text()]
+            found[:] = [path for path in (self.folder / "work").glob(f"*/{part}/*/pid") if path.read_text()]
             return bool(found)
 
         self.made.until(there)
