@@ -183,6 +183,28 @@ def test_no_action_meets_a_value_it_did_not_foresee(served: Resident) -> None:
                     _is_foreseen(raw, "propose", {"ask": ask})
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "(" * 20_000 + "true" + ")" * 20_000,
+        "!(" * 900 + "true" + ")" * 900,
+        "true // \r && " + "[" * 900 + "]" * 900 + " == []",
+        " || ".join(["true"] * 20_000),
+        "context" + ".granted" * 9_000,
+        " && ".join(["(" + " || ".join(["resource.own"] * 190) + ")"] * 40),
+    ],
+)
+def test_no_policy_of_a_client_ends_the_resident_process_or_keeps_it_from_the_others(
+    served: Resident, condition: str
+) -> None:
+    policies = [["team.cedar", f'@id("x.y") forbid (principal, action, resource is Plan) when {{ {condition} }};']]
+    with RawLine(served.door) as raw:
+        answer = raw.ask({"id": 1, "method": "policy_replay", "params": {"since": "1h", "policies": policies}})
+    assert answer is not None
+    assert answer["error"]["code"] == "policy.size"
+    assert answer["error"]["message"].startswith("team.cedar:1: ")
+
+
 def test_a_replayed_ask_with_a_key_is_the_same_run_and_a_replayed_approval_counts_once(served: Resident) -> None:
     path = str(served.data / "replayed.txt")
     ask = {"action": "file.write", "args": {"path": path, "content": "x\n"}, "confirmed": True, "key": "once"}

@@ -5,24 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cedarpy
 from pydantic_core import to_json
 
+from interlock.adapters.cedar_bounds import Size, require_bounded_set
 from interlock.adapters.cedar_slices import Slices
 from interlock.core.errors import Invalid
 from interlock.core.model import JsonObject
 from interlock.core.ports import PolicyAnswer
 
 ERROR_CHARACTERS_MAX = 400
+MESSAGE_CHARACTERS_MAX = 1000
+"""Of what Cedar says of a text that it does not take: it may repeat much of it."""
+
 SET_BYTES_MAX = 8 * 1024 * 1024
+PIECE_OPERATORS_MAX = 200
+PIECE_ELEMENTS_MAX = 2_000
+PIECE_POLICIES_MAX = 200
+"""How much is checked at once: Cedar lets no other thread of this process run meanwhile, a quarter of a second here."""
+
 RESERVED_ANNOTATIONS = frozenset({"effect_word", "file", "line", "granted"})
 
 _SYNTAX_FIX = "Mend the policy that begins on this line; every policy ends with a semicolon."
-_TOKEN = re.compile(r'//[^\n]*|"(?:\\.|[^"\\])*"|;|[^;"/\s]+|/|"', re.DOTALL)
+_TOKEN = re.compile(r'//[^\n\r]*|"(?:\\.|[^"\\])*"|;|[^;"/\s]+|/|"', re.DOTALL)
 _GRANTED = {".": {"left": {"Var": "context"}, "attr": "granted"}}
 
 
@@ -33,6 +42,7 @@ class _Statement:
     file: str
     line: int
     text: str
+    size: Size
 
 
 class CedarEngine:
@@ -42,20 +52,19 @@ class CedarEngine:
         """Parse and validate (file name, text) pairs against a schema in Cedar's own syntax.
 
         Raises:
-            Invalid: something does not parse or validate, a policy has no @id or one that is taken, or is a template.
-                `details` holds `file` and `line` where they are known.
+            Invalid: something is over a bound (and was shown to no library), does not parse or validate, a policy has
+                no @id or one that is taken, or is a template. `details` holds `file` and `line` where they are known.
         """
         if sum(len(text) for _, text in policies) > SET_BYTES_MAX:
             msg = f"the policies are over {SET_BYTES_MAX} characters together"
             raise Invalid(msg, code="policy.size", fix="Remove policies; generated ones belong into facts, not texts.")
         parsed_schema = _parse_schema(schema)
         statements = [statement for file, text in policies for statement in _statements(file, text)]
+        require_bounded_set(statement.size for statement in statements)
         whole = "\n".join(statement.text for statement in statements)
         parsed = _parse(whole, statements)
-        _validate(whole, parsed_schema, statements)
         digest = hashlib.sha256(json.dumps([schema, list(policies)]).encode()).hexdigest()
-        written = json.loads(cedarpy.policies_to_json_str(whole))["staticPolicies"]
-        in_order = [written[f"policy{index}"] for index in range(len(statements))]
+        in_order = [policy for piece in _pieces(statements) for policy in _checked(piece, parsed_schema)]
         annotations = _annotations(in_order, statements)
         return CedarHandle(parsed, parsed_schema, annotations, digest, [each.text for each in statements], in_order)
 
@@ -150,7 +159,7 @@ def _statements(file: str, text: str) -> list[_Statement]:
     """Cut a file into its policies, so that a complaint can name a line; Cedar itself names none.
 
     Raises:
-        Invalid: the text does not end with a semicolon, or a quotation mark is not closed.
+        Invalid: the text does not end with a semicolon, a quotation mark is not closed, or a policy is over a bound.
     """
     found: list[_Statement] = []
     start: int | None = None
@@ -164,12 +173,34 @@ def _statements(file: str, text: str) -> list[_Statement]:
             message = "a quotation mark is not closed"
             raise _refused(message, file, _line(text, token.start()), code="policy.syntax")
         if word == ";":
-            found.append(_Statement(file, _line(text, start), text[start : token.end()]))
+            found.append(_statement(file, _line(text, start), text[start : token.end()]))
             start = None
     if start is not None:
         message = "the last policy does not end with a semicolon"
         raise _refused(message, file, _line(text, start), code="policy.syntax")
     return found
+
+
+def _statement(file: str, line: int, text: str) -> _Statement:
+    size = Size.of(text)
+    for message, fix in size.faults():
+        raise _refused(message, file, line, code="policy.size", fix=fix)
+    return _Statement(file, line, text, size)
+
+
+def _pieces(statements: Sequence[_Statement]) -> Iterator[list[_Statement]]:
+    """The statements in order, cut so that each piece is checked soon; a single policy is never over the bounds."""
+    piece: list[_Statement] = []
+    operators = elements = 0
+    for statement in statements:
+        operators, elements = operators + statement.size.operators, elements + statement.size.elements
+        full = operators > PIECE_OPERATORS_MAX or elements > PIECE_ELEMENTS_MAX or len(piece) == PIECE_POLICIES_MAX
+        if piece and full:
+            yield piece
+            piece, operators, elements = [], statement.size.operators, statement.size.elements
+        piece.append(statement)
+    if piece:
+        yield piece
 
 
 def _line(text: str, offset: int) -> int:
@@ -195,6 +226,14 @@ def _parse(whole: str, statements: Sequence[_Statement]) -> cedarpy.PolicySet:
         msg = f"{len(statements)} policies were read and {len(parsed)} parsed"
         raise Invalid(msg, code="policy.syntax", fix=_SYNTAX_FIX)
     return parsed
+
+
+def _checked(piece: Sequence[_Statement], schema: cedarpy.Schema) -> list[dict[str, Any]]:
+    """Each policy in Cedar's JSON form. Raises Invalid when one does not fit the schema."""
+    text = "\n".join(statement.text for statement in piece)
+    _validate(text, schema, piece)
+    written = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    return [written[f"policy{index}"] for index in range(len(piece))]
 
 
 def _validate(whole: str, schema: cedarpy.Schema, statements: Sequence[_Statement]) -> None:
@@ -243,7 +282,7 @@ def _use_of_granted(conditions: list[dict[str, Any]]) -> str:
     return "unless" if len(others) < len(conditions) else ""
 
 
-def _refused(message: str, file: str | None, line: int | None, *, code: str) -> Invalid:
+def _refused(message: str, file: str | None, line: int | None, *, code: str, fix: str | None = None) -> Invalid:
     fixes = {
         "policy.syntax": _SYNTAX_FIX,
         "policy.template": "Write the policy for all and name the principal in its condition.",
@@ -252,4 +291,5 @@ def _refused(message: str, file: str | None, line: int | None, *, code: str) -> 
         "policy.annotation": "Remove the annotation.",
     }
     where = f"{file}:{line}: " if file else ""
-    return Invalid(f"{where}{message}", code=code, fix=fixes[code], details={"file": file, "line": line})
+    shown = message if len(message) <= MESSAGE_CHARACTERS_MAX else f"{message[:MESSAGE_CHARACTERS_MAX]}..."
+    return Invalid(f"{where}{shown}", code=code, fix=fix or fixes[code], details={"file": file, "line": line})
