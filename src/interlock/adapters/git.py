@@ -134,6 +134,23 @@ class Git:
             raise NotFound(msg, code="git.ref", fix=f"git -C {place.top} tag --list")
         return commit
 
+    def files_of(
+        self, place: GitPlace, commit: str, *, files_max: int, file_bytes_max: int
+    ) -> tuple[dict[str, str], int]:
+        """One object after the other; links are told by where they lead, as git keeps them."""
+        files: dict[str, str] = {}
+        left_out = 0
+        with self.effects(place) as look:
+            listed = _done(look.read("ls-tree", "-r", "-z", "-l", "--full-tree", commit)).stdout
+            for row in filter(None, listed.split("\0")):
+                told, _, path = row.partition("\t")
+                _, kind, blob, size = told.split()
+                if kind != "blob" or len(files) >= files_max or int(size) > file_bytes_max:
+                    left_out += 1
+                    continue
+                files[path] = _done(look.read("cat-file", "blob", blob)).stdout
+        return files, left_out
+
     def head(self, place: GitPlace) -> GitHead:
         """From the ref itself: no object is looked at."""
         named = self._real(place, "symbolic-ref", "--quiet", "HEAD")

@@ -19,7 +19,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def places_of(spec: VersionSpec) -> dict[str, str]:
     """What stands for the places of a service's command."""
     places = {"port": str(spec.port), "version": spec.version, "workload": spec.workload}
-    return {**places, "source": spec.source} if spec.source is not None else places
+    places |= {"source": spec.source} if spec.source is not None else {}
+    return places | ({"configuration": spec.configuration.folder} if spec.configuration is not None else {})
 
 
 def program_path(program: str, folder: str, path: str) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Collection
 from pathlib import Path
 
-from interlock.adapters.folder_digest import folder_digest
+from interlock.adapters.folder_digest import LEFT_OUT, folder_digest
 from interlock.adapters.program_output import CLEAN_ENVIRONMENT
 from interlock.core.errors import Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.git import GitRepositories
 from interlock.core.ports import ProcessSpec, StepContext
-from interlock.core.source_layout import LaidSource
+from interlock.core.source_layout import LaidSource, SourceFiles
 from interlock.core.workload import Source
 from interlock.lib.clock import Clock
 
@@ -20,6 +21,8 @@ COPY_SECONDS = 600.0
 IDENTITY_CHARACTERS = 12
 YOUNG_SECONDS = 3600.0
 READY = ".ready"
+READ_FILES_MAX = 100
+READ_FILE_BYTES_MAX = 128 * 1024
 
 
 class OwnLayouts:
@@ -52,6 +55,17 @@ class OwnLayouts:
             folder=str(self._folder / workload / f"{version}-{short}") if own else origin,
             own=own,
         )
+
+    def read(self, laid: LaidSource) -> SourceFiles:
+        """As it was laid out, if it was; else from the commit, or from the declared folder."""
+        place = Path(laid.folder)
+        if laid.own and not (Path(laid.folder + READY).exists() and place.is_dir()):
+            if laid.identity.startswith("commit:"):
+                commit, stored = laid.identity.removeprefix("commit:"), self._git.stored(laid.origin)
+                bounds = {"files_max": READ_FILES_MAX, "file_bytes_max": READ_FILE_BYTES_MAX}
+                return SourceFiles(*self._git.files_of(stored, commit, **bounds))
+            place = Path(laid.origin)
+        return _read_folder(place)
 
     def lay_out(self, laid: LaidSource, context: StepContext) -> bool:
         """Into a folder beside it first, which then takes its place: half of a version never has its name."""
@@ -123,6 +137,27 @@ class OwnLayouts:
                 raise Permanent(msg, code="source.export", fix=f"git -C {laid.origin} fsck; df {new.parent}")
         finally:
             archive.unlink(missing_ok=True)
+
+
+def _read_folder(folder: Path) -> SourceFiles:
+    """Links are told by where they lead, and nothing is read through them. Raises Transient."""
+    files: dict[str, str] = {}
+    left_out = 0
+    try:
+        for here, folders, names in os.walk(folder):
+            folders[:] = sorted(set(folders) - LEFT_OUT)
+            for path in (Path(here, name) for name in sorted(names)):
+                found = path.lstat()
+                plain = stat.S_ISREG(found.st_mode) and found.st_size <= READ_FILE_BYTES_MAX
+                if len(files) >= READ_FILES_MAX or not (plain or stat.S_ISLNK(found.st_mode)):
+                    left_out += 1
+                    continue
+                text = path.read_bytes().decode("utf-8", "backslashreplace") if plain else str(path.readlink())
+                files[str(path.relative_to(folder))] = text
+    except OSError as error:
+        msg = f"{error.filename or folder} cannot be read: {error.strerror}"
+        raise Transient(msg, code="source.unreadable", fix="check its permissions", effect_sent=False) from error
+    return SourceFiles(files, left_out)
 
 
 def _program(argv: tuple[str, ...]) -> ProcessSpec:

@@ -92,6 +92,13 @@ class GitRepositories(Protocol):
         """The commit that a tag, else a branch, else the beginning of a commit's id stands for. Raises NotFound."""
         ...
 
+    def files_of(
+        self, place: GitPlace, commit: str, *, files_max: int, file_bytes_max: int
+    ) -> tuple[dict[str, str], int]:
+        """The files of a commit by their paths, with escapes for what is not text, and how many were left out as too
+        many or too large."""
+        ...
+
     def head(self, place: GitPlace) -> GitHead:
         """Raises Invalid when no branch is checked out."""
         ...

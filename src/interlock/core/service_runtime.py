@@ -11,6 +11,7 @@ from pydantic import Field
 from interlock.core.model import Frozen
 from interlock.core.outside import OutsideKey
 from interlock.core.ports import StepContext
+from interlock.core.source_layout import LaidSource
 from interlock.core.traffic import VersionName, WorkloadName
 from interlock.core.workload import ServiceWorkload
 
@@ -35,18 +36,20 @@ class VersionSpec(Frozen):
         version: What people call it.
         declared: The workload as interlock.yaml declared it when this version was planned.
         identity: What the version is, whatever its name points to later: `sha256:...` of its folder's content,
-            `commit:...` of a git ref, or `image:...` of a container image.
+            `commit:...` of a git ref, or `image:...` of a container image; with a configuration both, joined by `+`.
         source: The absolute folder of its files; None for an image.
         origin: The absolute folder, or repository, that its files come from; the same as `source` if it runs in place.
+        configuration: Its configuration, pinned and laid out for itself; None for a workload that declares none.
         port: Where it listens, on 127.0.0.1. It was free when it was picked.
     """
 
     workload: WorkloadName
     version: VersionName
     declared: ServiceWorkload
-    identity: str = Field(pattern=r"^(sha256|commit|image):[0-9a-z:]{7,100}$")
+    identity: str = Field(pattern=r"^(sha256|commit|image):[0-9a-z:]{7,100}(\+(sha256|commit):[0-9a-f]{7,100})?$")
     source: str | None = None
     origin: str | None = None
+    configuration: LaidSource | None = None
     port: int = Field(ge=1, le=65_535)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from interlock.core.model import Frozen
 from interlock.core.outside import OutsideKey
@@ -28,6 +28,13 @@ class LaidSource(Frozen):
     own: bool
 
 
+class SourceFiles(NamedTuple):
+    """Files by their paths below a folder, with escapes for what is not text; `left_out` were too many or too large."""
+
+    files: dict[str, str]
+    left_out: int
+
+
 class SourceLayouts(Protocol):
     """Finds out what a version is, and lays it out."""
 
@@ -38,6 +45,13 @@ class SourceLayouts(Protocol):
         declared one stays as it is.
 
         Raises NotFound (no such folder, repository or ref), Invalid (too large, or nothing that can be laid out).
+        """
+        ...
+
+    def read(self, laid: LaidSource) -> SourceFiles:
+        """Its files as they are where they come from, or where they were laid out; within bounds, and no effect.
+
+        Raises NotFound, Transient (it cannot be read).
         """
         ...
 

@@ -14,9 +14,11 @@ from interlock.core.judgement import JudgeSettings
 from interlock.core.model import Frozen
 from interlock.core.traffic import Address, HeaderName, ProxyName, Sticky
 
-PLACES = frozenset({"port", "version", "source", "input", "output", "work", "workload"})
+PLACES = frozenset({"port", "version", "source", "configuration", "input", "output", "work", "workload"})
 """What may stand in braces in a command: {port} the version listens on, {version}, {source} the folder of its files,
-{input} and {output} of a batch job, {work} an empty folder of its own, {workload} its name."""
+{configuration} the folder of its configuration, {input} and {output} of a batch job, {work} an empty folder of its own,
+{workload} its name."""
+_OF_SERVICES = frozenset({"port", "configuration"})
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
@@ -185,8 +187,22 @@ DEFAULT_STEPS: tuple[ReleaseStep, ...] = (
 )
 
 
+class Gate(Frozen):
+    """A command that has to end with 0 before a version of a release is started: tests, a look for known holes."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
+    """What it is called in the report: tests, security."""
+    command: Command
+    """Run in {source}, once the version was built."""
+    timeout_seconds: float = Field(default=600.0, gt=0, le=7200)
+    """One that takes longer is ended, and has failed."""
+
+
 class ReleaseSettings(Frozen):
     """How a new version comes to all users, and what sends it back."""
+
+    gates: tuple[Gate, ...] = Field(default=(), max_length=10)
+    """What has to succeed before a version is started, one after the other; the first that fails ends the release."""
 
     steps: tuple[ReleaseStep, ...] = Field(default=DEFAULT_STEPS, max_length=20)
     """What comes before all users get the candidate; none is a plain switch with red lines watched."""
@@ -208,6 +224,14 @@ class ReleaseSettings(Frozen):
     """The word of whoever writes this that there is no way back (a migration, say): what goes wrong freezes the release
     where it is, and no rollback is promised."""
 
+    @model_validator(mode="after")
+    def _gates_apart(self) -> Self:
+        names = [gate.name for gate in self.gates]
+        if len(set(names)) != len(names):
+            msg = "two gates have one name"
+            raise ValueError(msg)
+        return self
+
 
 class ServiceWorkload(Frozen):
     """A service that answers HTTP requests. It runs as `command`, as a Compose service, or as a systemd unit."""
@@ -221,6 +245,9 @@ class ServiceWorkload(Frozen):
     """A template unit."""
     source: Source
     """Where the files of a version come from."""
+    configuration: Source | None = None
+    """Where its configuration comes from, a `folder` or `git`: versions are then called CODE+CONFIGURATION, as v1.4+c7,
+    and each is released and taken back with its own configuration, which lies in {configuration}."""
     build: tuple[Command, ...] = Field(default=(), max_length=10)
     """Run in {source} before a version is started, while the old one still serves."""
     environment: dict[str, str] = {}
@@ -243,6 +270,22 @@ class ServiceWorkload(Frozen):
             raise ValueError(msg)
         if (self.source.image is not None) != (self.compose is not None):
             msg = "`source: {image: ...}` and `compose` belong together"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _configured(self) -> Self:
+        if self.configuration is not None:
+            if self.command is None:
+                msg = "`configuration` is for services with a `command`: Compose and systemd know nothing of its folder"
+                raise ValueError(msg)
+            if self.configuration.image is not None:
+                msg = "a `configuration` lies in a `folder` or in `git`, and not in an image"
+                raise ValueError(msg)
+            return self
+        commands = (self.command or (), *self.build, *(gate.command for gate in self.release.gates))
+        if any("{configuration}" in argument for command in commands for argument in command):
+            msg = "{configuration} stands in a command: say with `configuration` where it comes from"
             raise ValueError(msg)
         return self
 
@@ -294,11 +337,11 @@ class BatchWorkload(Frozen):
 
     @model_validator(mode="after")
     def _places(self) -> Self:
-        taken = sorted(PLACES & self.parameters.keys())
+        taken = sorted((PLACES - {"configuration"}) & self.parameters.keys())
         if taken:
             msg = f"{{{taken[0]}}} has a meaning of its own; call the parameter otherwise"
             raise ValueError(msg)
-        known = {*(PLACES - {"port"}), *self.parameters}
+        known = {*(PLACES - _OF_SERVICES), *self.parameters}
         given = {name for text in self.command for name in _PLACE.findall(text)}
         paths = {name for text in (self.input, self.output) if text is not None for name in _PLACE.findall(text)}
         unknown = sorted((given - known) | (paths - self.parameters.keys()))

@@ -17,6 +17,7 @@ from interlock.core.service_runtime import SERVICE_RUNTIMES, ServiceRuntime, Ver
 from interlock.core.source_layout import SOURCE_LAYOUTS, LaidSource
 from interlock.core.traffic import DATA_PLANES, VersionName, WorkloadName
 from interlock.core.workload import ServiceWorkload
+from interlock.services.configuration import built_with, joined, layout_name, parts_of, short
 from interlock.services.model import runs_alike, service_of, share_of, version_target
 from interlock.services.performing import VersionSteps, step_seconds
 from interlock.services.store import other_files
@@ -98,8 +99,9 @@ class ServiceStart(_OfVersions):
         """What the version is, and whether it runs. Raises NotFound, Conflict, Stale, Denied, Invalid."""
         declared = self.declared(args.workload)
         self.require_release(args.release, args.workload, args.version)
-        laid = self._laid(declared, args)
-        identity = laid.identity if laid is not None else self._image(declared, args)
+        laid, configuration = self._laid(declared, args)
+        code = laid.identity if laid is not None else self._image(declared, args)
+        identity = joined(code, configuration.identity if configuration is not None else None)
         if args.identity is not None and args.identity != identity:
             msg = f"{args.workload} {args.version} is {identity} by now, and not {args.identity}"
             raise Conflict(msg, code="service.moved", fix="ask again for what it is now, or give it a name of its own")
@@ -110,6 +112,7 @@ class ServiceStart(_OfVersions):
             identity=identity,
             source=laid.folder if laid is not None else None,
             origin=laid.origin if laid is not None else None,
+            configuration=configuration,
             port=NO_PORT,
         )
         known = self.known(args.workload, args.version)
@@ -121,12 +124,19 @@ class ServiceStart(_OfVersions):
             "before": known.spec.identity if known is not None else None,
         }
 
-    def _laid(self, declared: ServiceWorkload, args: StartArgs) -> LaidSource | None:
+    def _laid(self, declared: ServiceWorkload, args: StartArgs) -> tuple[LaidSource | None, LaidSource | None]:
+        """Code and configuration, which is always laid out: what somebody edits later reaches no version."""
         if declared.source.image is not None:
-            return None
+            return None, None
         layouts = self.ports.outside[SOURCE_LAYOUTS]
         base, built = self.ports.project().folder, bool(declared.build)
-        return layouts.identify(args.workload, args.version, declared.source, base, built=built)
+        parts = parts_of(args.workload, args.version, declared)
+        code = layouts.identify(args.workload, parts.code, declared.source, base, built=built)
+        if declared.configuration is None or parts.configuration is None:
+            return code, None
+        name, source = layout_name(args.workload), declared.configuration
+        configuration = layouts.identify(name, parts.configuration, source, base, built=True)
+        return built_with(code, configuration, declared), configuration
 
     def _image(self, declared: ServiceWorkload, args: StartArgs) -> str:
         return self.runtime(declared).identify(args.workload, args.version, declared)
@@ -313,12 +323,6 @@ def _operations(name: str, release: int | None) -> tuple[str, ...]:
     return (name,) if release is None else (name, "release.step")
 
 
-def short(identity: str) -> str:
-    """As people compare identities: `commit 1a2b3c4d5e6f`."""
-    kind, _, value = identity.partition(":")
-    return f"{kind} {value.removeprefix('sha256:')[:12]}"
-
-
 def in_use(workload: str, version: str) -> Conflict:
     """Users have it."""
     msg = f"users have {workload} {version}"
@@ -332,6 +336,7 @@ def _preview(spec: VersionSpec, facts: JsonObject) -> str:
     if isinstance(before, str) and before != spec.identity:
         lines.append(f"NOTE      the last time {spec.version} was started it was {before}")
     lines += [f"files     {spec.source}"] if spec.source is not None else []
+    lines += [f"config    {spec.configuration.folder}"] if spec.configuration is not None else []
     lines += [f"build     {' '.join(command)}" for command in declared.build]
     lines += [f"command   {' '.join(declared.command)}"] if declared.command is not None else []
     health = declared.health

@@ -17,6 +17,7 @@ from interlock.core.service_instance import STANDING, ServiceInstance
 from interlock.core.service_runtime import SERVICE_RUNTIMES, InstanceState
 from interlock.core.source_layout import SOURCE_LAYOUTS
 from interlock.lib.clock import Clock
+from interlock.services.configuration import layout_name
 from interlock.services.store import InstanceStore
 
 log = structlog.get_logger()
@@ -116,11 +117,14 @@ def kept_sources(instances: Iterable[ServiceInstance]) -> dict[str, set[str]]:
     keep: dict[str, set[str]] = {}
     stopped: Counter[str] = Counter()
     for instance in instances:
-        workload, source = instance.spec.workload, instance.spec.source
+        workload, source, configuration = instance.spec.workload, instance.spec.source, instance.spec.configuration
         stopped[workload] += instance.stage not in STANDING
         sources = keep.setdefault(workload, set())
-        if source is not None and (instance.stage in STANDING or stopped[workload] <= STOPPED_KEPT):
-            sources.add(source)
+        configurations = keep.setdefault(layout_name(workload), set())
+        if instance.stage not in STANDING and stopped[workload] > STOPPED_KEPT:
+            continue
+        sources |= {source} if source is not None else set()
+        configurations |= {configuration.folder} if configuration is not None else set()
     return keep
 
 

@@ -11,10 +11,11 @@ from interlock.core.service_runtime import VersionSpec
 from interlock.core.source_layout import LaidSource
 from interlock.core.traffic import Routing
 from interlock.core.workload import BatchWorkload, ServiceWorkload
+from interlock.services.configuration import code_identity, parts_of
 
 PORTS = range(20_000, 30_000)
 """Where versions listen. Below the ports that the kernel gives to connections going out."""
-_RUN_BY = {"command", "compose", "systemd", "source", "build", "environment", "stop_grace_seconds"}
+_RUN_BY = {"command", "compose", "systemd", "source", "configuration", "build", "environment", "stop_grace_seconds"}
 
 
 def service_of(workloads: Mapping[str, ServiceWorkload | BatchWorkload], name: str) -> ServiceWorkload:
@@ -31,15 +32,15 @@ def service_of(workloads: Mapping[str, ServiceWorkload | BatchWorkload], name: s
 
 
 def laid_of(spec: VersionSpec) -> LaidSource | None:
-    """The files of a version as they were laid out; None for an image."""
+    """The files of a version's code as they were laid out; None for an image."""
     if spec.source is None or spec.origin is None:
         return None
     return LaidSource(
         workload=spec.workload,
-        version=spec.version,
+        version=parts_of(spec.workload, spec.version, spec.declared).code,
         source=spec.declared.source,
         origin=spec.origin,
-        identity=spec.identity,
+        identity=code_identity(spec.identity),
         folder=spec.source,
         own=spec.source != spec.origin,
     )

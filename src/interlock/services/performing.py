@@ -10,13 +10,14 @@ from interlock.core.errors import Conflict, InterlockError, NotFound, Stale
 from interlock.core.health_probe import HEALTH_PROBE
 from interlock.core.model import JsonObject
 from interlock.core.plan import Step
-from interlock.core.ports import ProcessSpec, StepContext
+from interlock.core.ports import StepContext
 from interlock.core.service_instance import SERVICE_INSTANCES, STANDING, ServiceInstance
 from interlock.core.service_runtime import SERVICE_RUNTIMES, ServiceRuntime, VersionSpec
 from interlock.core.source_layout import SOURCE_LAYOUTS, LaidSource
 from interlock.core.traffic import DATA_PLANES, DataPlane
-from interlock.core.workload import ServiceWorkload, filled
+from interlock.core.workload import ServiceWorkload
 from interlock.services.building import build_spec
+from interlock.services.gates import GateResult, run_gates
 from interlock.services.model import laid_of, port_order, share_of
 from interlock.services.probing import Probed, ask_inside, await_healthy, hopeless_of
 
@@ -31,7 +32,7 @@ LOOK_SECONDS = 0.2
 
 def step_seconds(declared: ServiceWorkload) -> float:
     """The most that a step about a version may take."""
-    build = BUILD_SECONDS * len(declared.build)
+    build = BUILD_SECONDS * len(declared.build) + sum(gate.timeout_seconds for gate in declared.release.gates)
     return min(24 * 3600.0, LAY_OUT_SECONDS + build + declared.health.deadline_seconds + declared.stop_grace_seconds)
 
 
@@ -80,6 +81,10 @@ class VersionSteps:
             failed = self._prepare(spec, laid)
             if failed is not None:
                 return failed
+        gates = self._gates(spec) if release is not None else ()
+        told: JsonObject = {"gates": [gate.told() for gate in gates]}
+        if gates and not gates[-1].ok:
+            return StepResult(ok=False, summary=gates[-1].sentence, data=told)
         placed = self._reserve(spec, release)
         state = self._runtime(spec).start(placed, self._context)
         if state.identity is not None and state.identity != spec.identity:
@@ -87,25 +92,27 @@ class VersionSteps:
             raise Stale(msg, code="service.identity", fix="ask again, and read the new plan")
         place: JsonObject = {"workload": spec.workload, "version": spec.version, "address": state.address}
         self._context.arrange("service.started", place)
-        data: JsonObject = {"address": state.address, "pid": state.pid, "identity": spec.identity}
+        data: JsonObject = {"address": state.address, "pid": state.pid, "identity": spec.identity, **told}
         return StepResult(ok=True, summary=f"{spec.name} was started on {state.address}", data=data)
 
     def _prepare(self, spec: VersionSpec, laid: LaidSource) -> StepResult | None:
         """Lay out and build, before anything else is touched; what is wrong, if it cannot be built."""
         layouts = self._ports.outside[SOURCE_LAYOUTS]
+        if spec.configuration is not None and layouts.lay_out(spec.configuration, self._context):
+            layouts.finish(spec.configuration)
         if layouts.lay_out(laid, self._context):
             for command in spec.declared.build:
                 self._context.write_output(f"$ {' '.join(command)}\n")
-                result = self._context.execute(self._build(spec, command))
+                result = self._context.execute(build_spec(command, spec, BUILD_SECONDS))
                 if result.exit_code != 0:
                     how = "took too long" if result.timed_out else f"ended with {result.exit_code or result.signal}"
                     return StepResult(ok=False, summary=f"the build of {spec.name} failed: {' '.join(command)} {how}")
             layouts.finish(laid)
         return None
 
-    def _build(self, spec: VersionSpec, command: tuple[str, ...]) -> ProcessSpec:
-        places = {"version": spec.version, "workload": spec.workload, "source": spec.source or "/"}
-        return build_spec(filled(command, places), spec, BUILD_SECONDS)
+    def _gates(self, spec: VersionSpec) -> tuple[GateResult, ...]:
+        """What a release asks of a version before it is started; a start by hand asks nothing."""
+        return run_gates(spec, self._context)
 
     def _reserve(self, spec: VersionSpec, release: int | None) -> VersionSpec:
         """A port of its own. Raises Conflict when none is free, or when the version stands as something else."""
