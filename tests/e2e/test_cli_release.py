@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,3 +78,23 @@ def test_a_bad_version_ends_with_a_code_that_scripts_understand(served: Resident
     assert served.run("rollback", "web").returncode == 5, "nothing is left to take back"
     assert served.run("release", "pause", "web", "--confirm").returncode == 3
     assert served.run("release", "watch", "nosuch").returncode == 3
+
+
+def test_whoever_follows_a_release_goes_on_over_a_restart(served: Resident, world: ReleaseWorld) -> None:
+    world.version("v4")
+    with world.users(per_second=60):
+        assert served.run("release", "start", "web", "v4", "--confirm").returncode == 0
+        following = subprocess.Popen(
+            served.command("release", "watch", "web"),
+            env=served.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        served.until(lambda: served.view("releases", workload="web")["releases"][0]["state"] == "canary")
+        served.kill()
+        told, _ = following.communicate(timeout=60)  # whoever follows starts another one
+    assert served.run("stop").returncode == 0
+    served.start()
+    assert following.returncode == 0, told
+    assert told.count("all users have v4") == 1

@@ -14,6 +14,7 @@ from interlock.interfaces.cli.verb import BARE_CONFIRM, verb, verbs
 from interlock.interfaces.cli.verbs_ask import Confirm, Reason
 from interlock.interfaces.cli.verbs_batch import add_batch_verbs, batch_answer, batch_report
 from interlock.interfaces.errors import FAILED, NOT_FOUND, NOTHING_DONE_YET, SUCCEEDED, UNRESOLVED
+from interlock.interfaces.local.client import Disconnected
 from interlock.interfaces.messages import say
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ EXIT_OF_STATE = {"released": SUCCEEDED, "paused": NOTHING_DONE_YET, "frozen": UN
 BACK = frozenset({"rolled_back", "failed", "aborted"})
 """What whoever goes back wants."""
 LOOK_SECONDS = 10
+RESUMES_MAX = 5
 RESTS = frozenset({"released", "rolled_back", "failed", "aborted", "paused", "frozen"})
 
 app = typer.Typer()
@@ -356,11 +358,7 @@ def _follow(
     lines: list[object] = []
     with Progress(shown=caller.table, colour=caller.colour) as progress:
         while True:
-            told = caller.call(
-                "view",
-                {"name": "release_timeline", "args": {"release": number, "after": after, "wait_seconds": LOOK_SECONDS}},
-                patience=say("following release {number}", number=number),
-            ).record("data")
+            told = _told_since(caller, number, after)
             found = told.record("release")
             for line in told.records("lines"):
                 after = line.number("id")
@@ -370,6 +368,18 @@ def _follow(
             if found.text("state") in RESTS:
                 break
     return _ended(caller, found, lines, wanted)
+
+
+def _told_since(caller: Caller, number: int, after: int) -> Record:
+    """The next lines, when there are some; a resident process that is started anew is asked again."""
+    args: dict[str, object] = {"release": number, "after": after, "wait_seconds": LOOK_SECONDS}
+    patience = say("following release {number}", number=number)
+    for _ in range(RESUMES_MAX):
+        try:
+            return caller.call("view", {"name": "release_timeline", "args": args}, patience=patience).record("data")
+        except Disconnected:
+            caller.close()
+    return caller.call("view", {"name": "release_timeline", "args": args}, patience=patience).record("data")
 
 
 def _ended(caller: Caller, found: Record, lines: list[object], wanted: frozenset[str]) -> Answer:
