@@ -15,6 +15,7 @@ import yaml
 from interlock.comparison.outputs import compare_outputs
 from interlock.comparison.outputs_model import OutputComparison, OutputTask
 from interlock.core.comparison import ComparisonRules, FieldRule
+from interlock.core.errors import Invalid
 from interlock.core.project import Project
 
 CSV = "id,amount,at\n" + "".join(f"{number},{number}.50,2026-01-01\n" for number in range(500))
@@ -122,6 +123,13 @@ def test_links_are_not_followed_and_pipes_are_refused(sides: Sides) -> None:
     assert found.blocks == ("pipe.csv: it is a pipe, socket or device, which is not compared",)
     assert found.warns == ("link.csv: it leads to /etc/passwd, and to /etc/hostname in the stable version's output",)
     assert "root:" not in found.model_dump_json()
+
+
+def test_a_file_name_that_is_no_text_is_said(sides: Sides) -> None:
+    sides.write("r.txt", "x", "x")
+    (sides.folder / "candidate" / os.fsdecode(b"\xff.txt")).write_text("x")
+    with pytest.raises(Invalid, match=r"the name \\xff.txt of a file is not UTF-8"):
+        sides.compare()
 
 
 def test_what_was_declared_and_is_nowhere_blocks(sides: Sides) -> None:

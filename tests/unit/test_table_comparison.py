@@ -105,13 +105,13 @@ def test_rows_that_are_gone_block_and_new_ones_warn(tables: Tables) -> None:
     found = tables.csv(ROWS, [*ROWS[:2], ("4", "1", "Dee")])
     assert (found.rows.missing, found.rows.added) == (1, 1)
     assert (found.missing_examples, found.added_examples) == ((("3",),), (("4",),))
-    assert found.blocks == ("1 rows are missing: 3",)
-    assert found.warns == ("1 rows are new: 4",)
+    assert found.blocks == ("1 rows are missing",)
+    assert found.warns == ("1 rows are new",)
 
 
 def test_a_new_row_blocks_where_totals_are_declared(tables: Tables) -> None:
     found = tables.csv(ROWS, [*ROWS, ("4", "0", "Dee")], ComparisonRules(keys=("id",), control_totals=("amount",)))
-    assert found.blocks == ("1 rows are new: 4",)
+    assert found.blocks == ("1 rows are new",)
     assert found.totals[0].equal
 
 

@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import platform
+import resource
 import struct
 import sys
 
@@ -44,6 +45,8 @@ LOAD, JUMP_EQUAL, JUMP_AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EACCES
 NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT = 0, 4, 16
 
+FILE_BYTES_MAX = 16 * 1024 * 1024 * 1024
+"""Of one file that a trial writes, so that one that writes without end ends before the disk does, mostly."""
 USAGE, CANNOT_START = 2, 126
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -130,6 +133,10 @@ def refuse_local_sockets() -> str:
 def confine(folders: list[str]) -> dict[str, str]:
     """Take all of it; what could not be taken begins with `open` or `everywhere`."""
     _control(NO_NEW_PRIVILEGES, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    most = FILE_BYTES_MAX if allowed == resource.RLIM_INFINITY else min(FILE_BYTES_MAX, allowed)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     network = cut_network()
     writes, tcp = keep_writes_to(folders, tcp=network != "cut off")
     if tcp:

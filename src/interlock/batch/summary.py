@@ -103,6 +103,9 @@ def _compared_table(table: TableComparison) -> list[str]:
     pairs = f"{rows.identical:,} identical, {rows.excused:,} excused by rules, {rows.changed:,} changed"
     alone = f"{rows.missing:,} missing, {rows.added:,} new; by {keys}."
     lines = [f"{rows.stable:,} rows and {rows.candidate:,}: {pairs}, {alone}", ""]
+    for words, keys_of in (("missing", table.missing_examples), ("new", table.added_examples)):
+        if keys_of:
+            lines += [f"{words}, for example: {_line(', '.join('/'.join(map(str, key)) for key in keys_of))}", ""]
     if table.totals:
         totals = [
             (each.column, each.stable or "", each.candidate or "", "" if each.equal else "differs")

@@ -57,7 +57,7 @@ def compare_outputs(task: OutputTask) -> OutputComparison:
 def listed(folder: Path) -> dict[str, os.stat_result]:
     """Everything below a folder that is no folder, by its relative path. Links are not followed.
 
-    Raises: Invalid when there are more than `FILES_MAX`.
+    Raises: Invalid when there are more than `FILES_MAX`, or one has a name that is no text.
     """
     found: dict[str, os.stat_result] = {}
     waiting = [folder]
@@ -67,11 +67,23 @@ def listed(folder: Path) -> dict[str, os.stat_result]:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(Path(entry.path))
                     continue
-                found[str(Path(entry.path).relative_to(folder))] = entry.stat(follow_symlinks=False)
+                found[_name(Path(entry.path).relative_to(folder))] = entry.stat(follow_symlinks=False)
                 if len(found) > FILES_MAX:
                     msg = f"{folder.name} holds more than {FILES_MAX} files"
                     raise Invalid(msg, code="comparison.too_many_files", fix="write fewer, or compare a part of them")
     return dict(sorted(found.items()))
+
+
+def _name(path: Path) -> str:
+    """A relative path as text. Raises Invalid where it is none: nobody could write it down."""
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        msg = f"the name {shown} of a file is not UTF-8"
+        raise Invalid(msg, code="comparison.file_name", fix="give it another name") from None
+    return name
 
 
 def sha256_of(path: Path) -> str:

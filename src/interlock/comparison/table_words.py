@@ -1,4 +1,7 @@
-"""What of a table comparison stops a release and what is only told, as sentences."""
+"""What of a table comparison stops a release and what is only told, as sentences.
+
+They hold counts and sums, and no key and no cell of any row: they are recorded where rows are not.
+"""
 
 from __future__ import annotations
 
@@ -44,27 +47,19 @@ def _rows(found: TableComparison, rules: ReadyRules, said: _Said) -> None:
     if not found.keys:
         said.say("warn", "no column names each row: rows were held against each other as a whole; declare `keys`")
     if rows.missing:
-        said.say(
-            GRADE_WITHOUT_RULE["missing_row"][0], f"{rows.missing} rows are missing{_some(found.missing_examples)}"
-        )
+        said.say(GRADE_WITHOUT_RULE["missing_row"][0], f"{rows.missing} rows are missing")
     if rows.added:
         # Where totals are declared the number of rows is one of them.
         counted = rules.declared.control_totals and rows.stable != rows.candidate
         grade: Grade = "block" if counted else GRADE_WITHOUT_RULE["added_row"][0]
-        said.say(grade, f"{rows.added} rows are new{_some(found.added_examples)}")
+        said.say(grade, f"{rows.added} rows are new")
     if rows.repeated_candidate or rows.repeated_stable:
         where = f"{rows.repeated_stable} rows of the stable version, {rows.repeated_candidate} of the candidate"
-        sentence = f"keys occur twice, and these rows were not compared: {where}{_some(found.repeated_examples)}"
+        sentence = f"keys occur twice, and these rows were not compared: {where}"
         said.say("block", sentence)
     if rows.without_key_stable or rows.without_key_candidate:
         where = f"{rows.without_key_stable} of the stable version, {rows.without_key_candidate} of the candidate"
         said.say("block", f"rows without a key were not compared: {where}")
-
-
-def _some(keys: tuple[tuple[str | None, ...], ...]) -> str:
-    if not keys:
-        return ""
-    return ": " + ", ".join("/".join(str(part) for part in key) for key in keys[:3]) + (" ..." if len(keys) > 3 else "")  # noqa: PLR2004
 
 
 def _total(column: str, stable: str | None, candidate: str | None, trouble: str | None) -> str:
