@@ -12,7 +12,7 @@ from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.verb import BARE_CONFIRM, verb, verbs
 from interlock.interfaces.cli.verbs_ask import Confirm, Reason
-from interlock.interfaces.cli.verbs_batch import add_batch_verbs, batch_answer, batch_report
+from interlock.interfaces.cli.verbs_batch import add_batch_verbs, batch_answer, batch_report, roll_back
 from interlock.interfaces.errors import FAILED, NOT_FOUND, NOTHING_DONE_YET, SUCCEEDED, UNRESOLVED
 from interlock.interfaces.local.client import Disconnected
 from interlock.interfaces.messages import say
@@ -90,6 +90,8 @@ def rollback(
     wait: Follow = True,
 ) -> Answer:
     """`release.rollback`: whoever types it means it, unless there is no way back that anybody promised."""
+    if batch_answer(caller, workload) is not None:
+        return roll_back(caller, workload, reason, confirm)
     args: dict[str, object] = {"workload": workload, "reason": reason}
     words = ["rollback", workload, "--reason", reason]
     if accept_irreversible:
@@ -162,12 +164,15 @@ def status(
         return batch
     data = caller.view("releases", workload=workload, release=release)
     found = data.records("releases")
+    batches = caller.view("batches").records("batches") if workload is None else []
 
     def show(screen: Screen) -> None:
+        from interlock.interfaces.cli.show_batch import show_batches
         from interlock.interfaces.cli.show_release import show_release, show_releases
 
         if workload is None and release is None:
             show_releases(screen, found)
+            show_batches(screen, batches)
         else:
             show_release(screen, data)
 
@@ -348,7 +353,8 @@ def _follow(
     """Its timeline as it grows, behind the line `after`, until it rests; `wanted` are ends that are no failure."""
     from interlock.interfaces.cli.show_release import Progress
 
-    data = caller.view("releases", workload=workload, release=number)
+    args: dict[str, object] = {"workload": workload, **({"release": number} if number is not None else {})}
+    data = _view(caller, "releases", args)
     if not data.records("releases"):
         return Answer(
             status="not_found", exit_code=NOT_FOUND, warnings=[say("{name} was never released", name=workload)]
@@ -358,7 +364,8 @@ def _follow(
     lines: list[object] = []
     with Progress(shown=caller.table, colour=caller.colour) as progress:
         while True:
-            told = _told_since(caller, number, after)
+            since: dict[str, object] = {"release": number, "after": after, "wait_seconds": LOOK_SECONDS}
+            told = _view(caller, "release_timeline", since)
             found = told.record("release")
             for line in told.records("lines"):
                 after = line.number("id")
@@ -370,16 +377,15 @@ def _follow(
     return _ended(caller, found, lines, wanted)
 
 
-def _told_since(caller: Caller, number: int, after: int) -> Record:
-    """The next lines, when there are some; a resident process that is started anew is asked again."""
-    args: dict[str, object] = {"release": number, "after": after, "wait_seconds": LOOK_SECONDS}
-    patience = say("following release {number}", number=number)
+def _view(caller: Caller, name: str, args: dict[str, object]) -> Record:
+    """A view while somebody follows; a resident process that went away and is started anew is asked again."""
+    patience = say("following release {number}", number=str(args.get("release") or ""))
     for _ in range(RESUMES_MAX):
         try:
-            return caller.call("view", {"name": "release_timeline", "args": args}, patience=patience).record("data")
+            return caller.call("view", {"name": name, "args": args}, patience=patience).record("data")
         except Disconnected:
             caller.close()
-    return caller.call("view", {"name": "release_timeline", "args": args}, patience=patience).record("data")
+    return caller.call("view", {"name": name, "args": args}, patience=patience).record("data")
 
 
 def _ended(caller: Caller, found: Record, lines: list[object], wanted: frozenset[str]) -> Answer:
