@@ -153,10 +153,7 @@ def _add_rollback(release: typer.Typer) -> None:
         confirm: Confirm = None,
     ) -> Answer:
         """`batch.rollback`: whoever types it means it."""
-        args: dict[str, object] = {"workload": workload, "reason": reason, "restore_outputs": restore_outputs}
-        words = ["release", "rollback", workload, "--reason", reason]
-        words += ["--restore-outputs"] if restore_outputs else []
-        return _order(caller, "batch.rollback", args, words, confirm or BARE_CONFIRM, wait=True)
+        return roll_back(caller, workload, reason, confirm, restore_outputs=restore_outputs)
 
 
 def _add_golden(release: typer.Typer) -> None:
@@ -242,6 +239,16 @@ def _add_check(golden: typer.Typer) -> None:
         args: dict[str, object] = {"workload": workload, **({"version": version} if version is not None else {})}
         words = ["release", "golden", "check", workload, *([version] if version else [])]
         return _order(caller, "batch.check", args, words, confirm, wait=True)
+
+
+def roll_back(
+    caller: Caller, workload: str, reason: str, confirm: str | None, *, restore_outputs: bool = False
+) -> Answer:
+    """`batch.rollback`, also behind `interlock rollback`."""
+    args: dict[str, object] = {"workload": workload, "reason": reason, "restore_outputs": restore_outputs}
+    words = ["release", "rollback", workload, "--reason", reason]
+    words += ["--restore-outputs"] if restore_outputs else []
+    return _order(caller, "batch.rollback", args, words, confirm or BARE_CONFIRM, wait=True)
 
 
 def parameters(words: list[str]) -> dict[str, str]:
