@@ -125,7 +125,9 @@ def test_every_way_is_one_of_the_table_and_every_end_is_closed(
 def test_where_there_is_no_way_back_users_never_go_back_by_themselves(
     release_settings: ReleaseSettings, story: list[Seen]
 ) -> None:
-    release = release_of(release_settings.model_copy(update={"irreversible": True}))
+    steps = (CanaryStep(weight_percent=5), *release_settings.steps)
+    settings_of_it = release_settings.model_copy(update={"irreversible": True, "steps": steps})
+    release = release_of(settings_of_it, state="canary", step=0, epoch=1, settled=1)
     for seen in story:
         reached = release.reached_users
         release, following = look(release, seen)
