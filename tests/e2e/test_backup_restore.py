@@ -33,6 +33,7 @@ from interlock.core.errors import InterlockError, Invalid, Permanent
 from interlock.settings import Locations
 
 CONFLICT, FAILED = 5, 1
+ADOPTED = "report.nightly"
 DEBIAN_SERVER = Path("/usr/lib/postgresql/15/bin")
 MIGRATE = """
 import asyncio, sys
@@ -59,6 +60,10 @@ def kept(postgres_endpoint: Any) -> Iterator[Kept]:
         source.start()
         source.write("shop.txt", "old\n")
         undoable = source.write("shop.txt", "new\n")["number"]
+        script = source.folder / "nightly.sh"
+        script.write_text("#!/bin/sh\necho nightly\n")
+        script.chmod(0o755)
+        assert source.run("adopt", str(script), "--name", ADOPTED, "--reads-only", "--confirm").returncode == 0
         recorded: list[int] = []
         over = threading.Event()
 
@@ -117,6 +122,7 @@ def test_everything_comes_back_in_an_empty_place(kept: Kept, postgres_endpoint: 
         undone = made.ask("undo", run=kept.undoable, confirmed=True, wait_seconds=20)["run"]
         assert undone["state"] == "succeeded", undone["state_reason"]
         assert (kept.source.data / "shop.txt").read_text() == "old\n", "the original came out of the backup"
+        assert made.run("exec", "--confirm", "--", ADOPTED).stdout == "nightly\n", "known by the key of the backup"
         assert made.write("after.txt", "x\n")["number"] > restored
         assert made.ask("audit_verify", since=kept.note)["intact"] is True
         assert _epoch(made) == 1, "sealed in another place than before"

@@ -34,6 +34,7 @@ from interlock.engine.db import Database, DatabaseAddress
 from interlock.engine.execution import Services
 from interlock.engine.guard.orphans import OrphanReaper
 from interlock.engine.holds import Holds
+from interlock.engine.inspection import inspect_adopted
 from interlock.engine.interventions import Interventions
 from interlock.engine.planner import Planner
 from interlock.engine.policy.judge import Judge
@@ -209,6 +210,7 @@ def _assemble(
     door.attach(runner)
     approvals = _approvals(base, door)
     reconcilers = _reconcilers(base, approvals, embedded)
+    reconcilers.add((), lambda: base.records.troubles)
     troubles = partial(_troubles, project, book, reconcilers, catalog)
     desk = Desk(store, ViewStore(base.database), door, judge, catalog, project, clock, troubles)
     parts = _room_parts(base, catalog, door, outside, (judge, loader, book), (runner, troubles))
@@ -233,7 +235,7 @@ def _assemble(
         catalog=catalog,
         replays=Replays(ReplayStore(base.database), lambda: tuple(catalog.names)),
         views=ViewDesk(views, judge, clock),
-        inspections=inspections,
+        inspections=(lambda _: inspect_adopted(base.records.troubles), *inspections),
         runner=runner,
         reconcilers=reconcilers,
         signals=signals,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from interlock.bootstrap.project import ProjectSource
 from interlock.core.model import JsonObject
+from interlock.engine.adoption_seal import AdoptionSeal
 from interlock.engine.blobs import FileBlobs
 from interlock.engine.cipher import PieceCipher
 from interlock.engine.control_store import ControlStore
@@ -55,7 +56,7 @@ async def open_base(locations: Locations, project: ProjectSource, database: Data
     store, control, signals = RunStore(database, telemetry.meter), ControlStore(database), Signals()
     redactor = Redactor(project().secrets_patterns)
     outputs = OutputStore(database, PieceCipher(body_key))
-    records = LiveRecords(store, control)
+    records = LiveRecords(store, control, AdoptionSeal(body_key))
     await records.refresh()
     return Base(
         locations=locations,

@@ -53,11 +53,8 @@ class Arrangements:
         return {"count": await self._control.lift_freeze(run.actor.id, scope, pattern, only)}
 
     async def _adopt(self, run: Run, payload: JsonObject) -> JsonObject:
-        await self._control.adopt(run.number, run.actor.id, payload)
-        await self._records.refresh()
+        await self._records.adopt(run.number, run.actor.id, payload)
         return {"name": payload["name"]}
 
     async def _forget(self, run: Run, payload: JsonObject) -> JsonObject:  # noqa: ARG002 - the shape of them all
-        count = await self._control.forget(str(payload["name"]))
-        await self._records.refresh()
-        return {"count": count}
+        return {"count": await self._records.forget(str(payload["name"]))}

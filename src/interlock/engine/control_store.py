@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from psycopg.types.json import Jsonb
 
 from interlock.core.model import JsonObject
@@ -37,16 +39,16 @@ class ControlStore:
             )
         return cursor.rowcount
 
-    async def adopt(self, run: int, by: str, program: JsonObject) -> None:
-        """Make a program known, in place of an earlier one of its name."""
+    async def adopt(self, row: JsonObject, mac: str) -> None:
+        """Keep an adopted program, in place of an earlier one of its name."""
         async with self._database.connection() as connection:
             await connection.execute(
-                """insert into adopted (name, program, path, sha256, adopted_by, run)
-                   values (%(name)s, %(schema)s, %(path)s, %(sha256)s, %(by)s, %(run)s)
+                """insert into adopted (name, program, path, sha256, adopted_by, run, mac)
+                   values (%(name)s, %(program)s, %(path)s, %(sha256)s, %(adopted_by)s, %(run)s, %(mac)s)
                    on conflict (name) do update set program = excluded.program, path = excluded.path,
                        sha256 = excluded.sha256, adopted_by = excluded.adopted_by, adopted_at = now(),
-                       run = excluded.run""",
-                {**program, "schema": Jsonb(program["schema"]), "by": by, "run": run},
+                       run = excluded.run, mac = excluded.mac""",
+                {**row, "program": Jsonb(row["program"]), "mac": mac},
             )
 
     async def forget(self, name: str) -> int:
@@ -55,8 +57,10 @@ class ControlStore:
             cursor = await connection.execute("delete from adopted where name = %s", (name,))
         return cursor.rowcount
 
-    async def adopted(self) -> tuple[JsonObject, ...]:
-        """Every adopted program's schema, by name."""
+    async def adopted(self) -> list[dict[str, Any]]:
+        """Every row of adopted programs, by name, whoever wrote it."""
         async with self._database.connection() as connection:
-            rows = await (await connection.execute("select program from adopted order by name")).fetchall()
-        return tuple(row["program"] for row in rows)
+            cursor = await connection.execute(
+                "select name, program, path, sha256, adopted_by, run, mac from adopted order by name"
+            )
+            return await cursor.fetchall()

@@ -96,6 +96,12 @@ def inspect_policies(found: PolicySet | InterlockError, in_force: PolicySet) -> 
         yield finding("warning", "policies", "what is on disk is not in force yet", fix)
 
 
+def inspect_adopted(troubles: Iterable[InterlockError]) -> Iterable[JsonObject]:
+    """Whether somebody else wrote into the table of adopted programs."""
+    found = [finding("error", "programs", trouble.message, trouble.fix) for trouble in troubles]
+    yield from found or [finding("ok", "programs", "every adopted program is one that Interlock wrote down")]
+
+
 def inspect_state(state_folder: Path) -> Iterable[JsonObject]:
     """Permissions and room of the state folder."""
     loose = [
