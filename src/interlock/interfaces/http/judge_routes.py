@@ -112,7 +112,8 @@ async def hook(asking: HookAsker, name: Name, hook: Hook, payload: FlaggerPayloa
     verdict, summary = str(data.get("verdict")), str(data.get("summary"))
     if _is_yes(hook, verdict):
         return answer({name: data[name] for name in ("status", "verdict", "summary")})
-    msg, fix = f"{hook}: {summary}", f"interlock judge show {name} --session {payload.checksum}"
+    msg = f"{hook}: {summary}"
+    fix = f"interlock judge show {name} --session {payload.checksum}"
     if verdict == "no_go":
         raise Conflict(msg, code="judge.no_go", fix=fix)
     raise Conflict(msg, code="judge.not_yet", fix=fix)
