@@ -123,6 +123,15 @@ def test_the_baseline_is_what_users_met_before_anybody_had_the_candidate() -> No
     assert "Baseline, v1 before any user had v2: 500 requests in 4 s (125.0 a second), 0 errors (0.00%)" in text
 
 
+def test_what_there_was_before_stands_in_the_report() -> None:
+    routing: JsonObject = {"arms": [{"name": "v1", "share": 10_000}]}
+    versions: JsonObject = {"versions": [{"version": "v1", "stage": "running"}], "configuration": "d1"}
+    snapshot: JsonObject = {"routing": routing, **versions, "schedules_paused_by": {"nightly": "person:bob"}}
+    text = report(replace(MATERIAL, release=replace(RELEASE, snapshot=snapshot)))
+    assert "| routing | v1 100 % |" in text
+    assert "| schedules | nightly paused by person:bob |" in text
+
+
 def test_a_release_that_went_well_leaves_nothing_to_do() -> None:
     well = replace(RELEASE, state="released", step=3, cause=None, reason=None, evidence={})
     text = report(Material(well, LINES[:2], [tick(1)]))

@@ -11,6 +11,7 @@ from interlock.core.judgement import Verdict
 from interlock.core.model import JsonObject
 from interlock.core.workload import CanaryStep, ShadowStep
 from interlock.lib.clock import rfc3339
+from interlock.releases.examined import GATES, GOLDEN
 from interlock.releases.model import Release
 from interlock.releases.plots import arm_of, seconds_of
 
@@ -67,6 +68,7 @@ def report(material: Material) -> str:
         "## What was seen",
         "",
         *_seen(material),
+        *_gate_output(material),
         "",
         "## Go or no go",
         "",
@@ -82,6 +84,7 @@ def report(material: Material) -> str:
         "",
         *_timeline(material),
         "",
+        *_snapshot(release),
         *_follow_up(release),
         "## Look further",
         "",
@@ -92,7 +95,7 @@ def report(material: Material) -> str:
 
 
 def criteria(material: Material) -> list[Criterion]:
-    """The Go/No-Go table: agreement, build and tests, errors, latency, and how long a hard failure went unseen."""
+    """The Go/No-Go table: agreement, build, gates, golden samples, errors, latency, how long a failure went unseen."""
     release = material.release
     judged = _judged(release)
     p95 = _p95_change(material)
@@ -100,6 +103,8 @@ def criteria(material: Material) -> list[Criterion]:
     found = [
         _agreement(material),
         Criterion("build, tests", "no_go" if release.cause == "effect" else "go", _built(release)),
+        *_gates(material),
+        _golden(material),
         Criterion("judge", judged[0], judged[1]),
         Criterion("P95", p95[0], p95[1]),
     ]
@@ -195,6 +200,49 @@ def _built(release: Release) -> str:
     return f"succeeded: {builds}" if builds else "none declared; it became healthy"
 
 
+def _examined(material: Material, word: str) -> Mapping[str, object]:
+    """What the newest line of the timeline with this word says; empty where there is none."""
+    found = [line.get("data") for line in material.lines if line["word"] == word]
+    return found[-1] if found and isinstance(found[-1], dict) else {}
+
+
+def _gate_results(material: Material) -> list[dict[str, object]]:
+    found = _examined(material, GATES).get("gates")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _gates(material: Material) -> list[Criterion]:
+    """A line for each that is declared."""
+    declared = material.release.settings.gates
+    results = {str(each.get("name")): each for each in _gate_results(material)}
+    found = []
+    for gate in declared:
+        result = results.get(gate.name)
+        verdict: Verdict = "not_yet" if result is None else "go" if result.get("ok") is True else "no_go"
+        words = "was not run" if result is None else str(result.get("words"))
+        found.append(Criterion(f"gate {gate.name}", verdict, f"{words}: {' '.join(gate.command)}"))
+    return found or [Criterion("gates", "not_yet", "none declared")]
+
+
+def _golden(material: Material) -> Criterion:
+    data = _examined(material, GOLDEN)
+    texts = [str(line["text"]) for line in material.lines if line["word"] == GOLDEN]
+    if not texts:
+        return Criterion("golden samples", "not_yet", "none was asked for")
+    return Criterion("golden samples", "go" if data.get("ok") is True else "no_go", texts[-1])
+
+
+def _gate_output(material: Material) -> list[str]:
+    """The end of what a gate said that failed."""
+    lines: list[str] = []
+    for each in _gate_results(material):
+        tail = str(each.get("tail") or "").strip()
+        if each.get("ok") is not True and tail:
+            lines += ["", f"## What the gate {each.get('name')} said last", ""]
+            lines += [f"    {line}" for line in tail.splitlines()]
+    return lines
+
+
 def _judged(release: Release) -> tuple[Verdict, str]:
     certified = any(isinstance(step, CanaryStep) and step.until == "go" for step in release.settings.steps)
     if release.cause in {"judge", "red_line"}:
@@ -277,6 +325,27 @@ def _timeline(material: Material) -> list[str]:
         moment = rfc3339(at)[11:23] if isinstance(at, datetime) else ""
         rows.append((moment, str(line["word"]).replace("_", " "), _cell(str(line["text"])), run))
     return _rows(("UTC", "", "", ""), rows)
+
+
+def _snapshot(release: Release) -> list[str]:
+    """What there was before, and what going back restores: the routing and the version; the rest is to compare with."""
+    routing, versions = release.snapshot.get("routing"), release.snapshot.get("versions")
+    arms = routing.get("arms") if isinstance(routing, dict) else None
+    rows = [
+        ("routing", ", ".join(f"{each['name']} {_int(each['share']) / 100:g} %" for each in _dicts(arms)) or "none"),
+        ("versions", ", ".join(f"{each['version']} {each['stage']}" for each in _dicts(versions)) or "none"),
+        ("configuration", str(release.snapshot.get("configuration", ""))),
+    ]
+    paused = release.snapshot.get("schedules_paused_by")
+    if isinstance(paused, dict) and paused:
+        rows.append(
+            ("schedules", ", ".join(f"{name} {f'paused by {by}' if by else 'on'}" for name, by in paused.items()))
+        )
+    return ["## Before it", "", *_rows(("", ""), rows), ""] if release.snapshot else []
+
+
+def _dicts(value: object) -> list[JsonObject]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _follow_up(release: Release) -> list[str]:
