@@ -44,6 +44,7 @@ from interlock.core.batch import BATCHES
 from interlock.core.databases import SQL_DATABASES, SQL_PARSER
 from interlock.core.errors import Permanent
 from interlock.core.git import GIT
+from interlock.core.golden import GOLDEN_FOLDER
 from interlock.core.health_probe import HEALTH_PROBE
 from interlock.core.keeper import KEEPER, Keeper
 from interlock.core.mcp_server import ACCEPTED_TOOLS, MCP_SERVERS
@@ -96,6 +97,7 @@ def outside_systems(base: Base) -> Outside:
                 base.locations.state_folder / "traffic" / "nginx", keeper, lambda: base.project().workloads
             ),
             GIT: git,
+            GOLDEN_FOLDER: base.locations.state_folder / "golden",
             HEALTH_PROBE: HttpProbe(base.clock),
             METRIC_SOURCE: HttpMetricSource(base.clock),
             SOURCE_LAYOUTS: OwnLayouts(base.locations.state_folder / "workloads", git, base.clock),

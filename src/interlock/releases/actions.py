@@ -12,12 +12,16 @@ from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
 from interlock.core.release import RELEASES, ReleaseRecord
-from interlock.core.service_instance import SERVICE_INSTANCES
-from interlock.core.traffic import DATA_PLANES, WHOLE, Routing, VersionName, WorkloadName
+from interlock.core.service_instance import SERVICE_INSTANCES, ServiceInstance
+from interlock.core.service_runtime import VersionSpec
+from interlock.core.source_layout import SOURCE_LAYOUTS
+from interlock.core.traffic import DATA_PLANES, WHOLE, Routing, WorkloadName
 from interlock.core.workload import ServiceWorkload
 from interlock.engine.planner import validate
 from interlock.releases.asks import REASON_CHARACTERS_MAX
+from interlock.releases.configuration_diff import configuration_diff
 from interlock.releases.plan_text import release_text
+from interlock.releases.versions import AskedVersion, changes, require_kept, wanted_version
 
 START = "service.start"
 BACK = ("release.rollback", "rollback")
@@ -28,11 +32,12 @@ Reason = Field(min_length=1, max_length=REASON_CHARACTERS_MAX)
 class StartArgs(Frozen):
     """The workload, and the version that its users are to have: a git ref, a folder's name, a tag or a digest.
 
+    With a configuration: both, as v1.4+c7; +c8 keeps the code that users have, and v1.5 the configuration.
     `at_once` leaves out the steps: all users get it when it is healthy, and red lines are watched.
     """
 
     workload: WorkloadName
-    version: VersionName
+    version: AskedVersion
     at_once: bool = False
 
 
@@ -84,38 +89,52 @@ class Start(Action):
             raise busy(active)
         routing = self.ports.outside[DATA_PLANES[declared.traffic.proxy]].current(args.workload)
         stable = version_of(routing)
-        if stable == args.version:
-            msg = f"users of {args.workload} have {args.version} already"
+        version = wanted_version(args.workload, args.version, declared, stable)
+        if stable == version.name:
+            msg = f"users of {args.workload} have {version.name} already"
             raise Conflict(msg, code="release.same", fix=f"interlock release status {args.workload}")
-        identity = self._identity(args)
+        spec, known = self._spec(args.workload, version.name), self._known(args.workload, stable)
+        before = known.spec if known is not None else None
+        require_kept(args.workload, version, before, spec)
         return {
             "declared": declared.model_dump(mode="json"),
             "stable": stable,
-            "stable_identity": self._known(args.workload, stable),
-            "identity": identity,
+            "stable_identity": before.identity if before is not None else None,
+            "version": version.name,
+            "identity": spec.identity,
             "routing": routing.model_dump(mode="json") if routing is not None else None,
+            "changes": [[*each] for each in changes(before, spec)],
+            "diff": self._diff(before, spec),
         }
 
-    def _known(self, workload: str, version: str | None) -> str | None:
-        """What the version that users have is, where it was started here."""
-        found = self.ports.outside[SERVICE_INSTANCES].find(workload, version) if version is not None else None
-        return found.spec.identity if found is not None else None
+    def _known(self, workload: str, version: str | None) -> ServiceInstance | None:
+        """The version that users have, where it was started here."""
+        return self.ports.outside[SERVICE_INSTANCES].find(workload, version) if version is not None else None
 
-    def _identity(self, args: StartArgs) -> str:
+    def _spec(self, workload: str, version: str) -> VersionSpec:
         """What the version is, whatever its name points to later: as starting it by hand would find it."""
         start = self.ports.action(START)
-        asked = validate(start.Args, {"workload": args.workload, "version": args.version}, START)
-        return str(start.read_facts(asked)["identity"])
+        asked = validate(start.Args, {"workload": workload, "version": version}, START)
+        return VersionSpec.model_validate(start.read_facts(asked)["spec"])
+
+    def _diff(self, before: VersionSpec | None, spec: VersionSpec) -> str:
+        """What changes in the configuration; empty where nothing does, or nothing is known of the one before."""
+        was = before.configuration if before is not None else None
+        if was is None or spec.configuration is None or was.identity == spec.configuration.identity:
+            return ""
+        layouts = self.ports.outside[SOURCE_LAYOUTS]
+        return configuration_diff(layouts.read(was), layouts.read(spec.configuration), self.ports.redactor)
 
     def plan(self, args: StartArgs, facts: JsonObject) -> Plan:
         """One step, which records the release; what it does to the world is asked for step by step, as it goes."""
         declared = ServiceWorkload.model_validate(facts["declared"])
         stable = facts["stable"]
         before = stable if isinstance(stable, str) else None
-        identities = {args.version: facts["identity"]}
+        identities = {str(facts["version"]): facts["identity"]}
         if before is not None and isinstance(facts["stable_identity"], str):
             identities[before] = facts["stable_identity"]
-        change = f"from {before} to {args.version}" if before is not None else f"to {args.version}, its first version"
+        version = str(facts["version"])
+        change = f"from {before} to {version}" if before is not None else f"to {version}, its first version"
         risk = "high" if declared.release.irreversible else "medium"
         step = Step(
             verb="start",
@@ -123,7 +142,7 @@ class Start(Action):
             params={
                 "name": args.workload,
                 "stable": before,
-                "candidate": args.version,
+                "candidate": version,
                 "identities": identities,
                 "spec": facts["declared"],
                 "routing": facts["routing"],
@@ -135,7 +154,8 @@ class Start(Action):
             precondition={"routing": facts["routing"]},
             irreversible=f"it is ended by: interlock release abort {args.workload}",
         )
-        preview = release_text(declared, before, args.version, {name: str(each) for name, each in identities.items()})
+        told = {name: str(each) for name, each in identities.items()}
+        preview = release_text(declared, before, version, told, _pairs(facts["changes"]), str(facts["diff"]))
         given = args.model_dump(mode="json")
         return Plan(
             action=self.name, args=given, summary=step.summary, steps=(step,), facts=_brief(facts), preview=preview
@@ -340,8 +360,12 @@ def _shown(record: ReleaseRecord) -> JsonObject:
 
 
 def _brief(facts: JsonObject) -> JsonObject:
-    """The declaration stands in the step already."""
-    return {name: value for name, value in facts.items() if name != "declared"}
+    """The declaration stands in the step already, and the diff in the preview."""
+    return {name: value for name, value in facts.items() if name not in {"declared", "diff"}}
+
+
+def _pairs(found: object) -> list[tuple[str, str]]:
+    return [(str(each[0]), str(each[1])) for each in found if isinstance(each, list)] if isinstance(found, list) else []
 
 
 def _targets(workload: str) -> tuple[Target, ...]:

@@ -26,6 +26,11 @@ def start_ask(release: Release) -> Ask:
     return _ask(release, "start", "service.start", args, "start the candidate")
 
 
+def golden_ask(release: Release) -> Ask:
+    """The candidate is to be held against the golden samples of its workload."""
+    return _ask(release, "golden", "golden.check", {"version": release.candidate}, "ask for the golden samples")
+
+
 def route_ask(release: Release, want: Wanted, mirror: Mirror | None) -> Ask:
     """Users are to be shared between the versions as the release wants it where it stands."""
     args: JsonObject = {"shares": dict(want.shares or ()), "salt": release.salt}

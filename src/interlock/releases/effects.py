@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, Denied, InterlockError, Stale, Transient
+from interlock.core.golden import GOLDEN_FOLDER
 from interlock.core.outside import Outside
 from interlock.core.run import Run, RunState
 from interlock.core.service_instance import SERVICE_INSTANCES, STANDING
@@ -15,9 +16,10 @@ from interlock.core.traffic import DATA_PLANES, DataPlane, Mirror, Routing
 from interlock.engine.store import RunStore
 from interlock.engine.submit import Door
 from interlock.lib.clock import Clock
-from interlock.releases.asks import asker, route_ask, start_ask
+from interlock.releases.asks import asker, golden_ask, route_ask, start_ask
+from interlock.releases.examined import GATES, GOLDEN, done_of, gates_note, gates_of, golden_note
 from interlock.releases.live import Live
-from interlock.releases.model import Note, Release, Wanted, wanted
+from interlock.releases.model import Cause, Note, Release, Wanted, wanted
 from interlock.releases.store import ReleaseStore
 
 Outcome = Literal["done", "pending", "waits", "failed"]
@@ -33,10 +35,13 @@ HELD_UP_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Effect:
-    """How far something is that a release wants; `words` say why it waits or failed."""
+    """How far something is that a release wants; `words` say why it waits or failed, `cause` who is to blame for that,
+    and `run` which Run did it."""
 
     outcome: Outcome
     words: str = ""
+    cause: Cause = "effect"
+    run: int | None = None
 
 
 DONE, PENDING = Effect("done"), Effect("pending")
@@ -62,7 +67,7 @@ class Effects:
             return PENDING
         want = wanted(release)
         if want.start:
-            found = await self._ask(release, live, start_ask(release), attempts_max=1)
+            found = await self._start(release, live)
             if found.outcome != "done":
                 return found
         if want.shares is not None:
@@ -85,6 +90,27 @@ class Effects:
     def plane(self, release: Release) -> DataPlane:
         """The proxy of this service."""
         return self._outside[DATA_PLANES[release.workload.traffic.proxy]]
+
+    async def _start(self, release: Release, live: Live) -> Effect:
+        """Gates, start, and then golden samples: what one of these finds wrong is the candidate's fault."""
+        found = await self._ask(release, live, start_ask(release), attempts_max=1)
+        if found.run is not None and not (found.outcome == "done" and GATES in release.told):
+            gates = gates_of(done_of(await self._runs.evidence(found.run)))
+            if gates:
+                await self._store.say_once(release, gates_note(gates), self._clock.now())
+            if any(gate["ok"] is not True for gate in gates):
+                found = replace(found, cause="gate")
+        if found.outcome != "done" or not await asyncio.to_thread(self._has_golden, release.name):
+            return found
+        found = await self._ask(release, live, golden_ask(release), attempts_max=1)
+        if found.run is not None and GOLDEN not in release.told:
+            note = golden_note(done_of(await self._runs.evidence(found.run)))
+            await self._store.say_once(release, note, self._clock.now())
+        return replace(found, cause="gate") if found.outcome == "failed" and found.run is not None else found
+
+    def _has_golden(self, workload: str) -> bool:
+        folder = self._outside[GOLDEN_FOLDER] / workload
+        return folder.is_dir() and any(folder.glob("*.json"))
 
     async def _route(self, release: Release, live: Live, want: Wanted, mirror: Mirror | None) -> Effect:
         found = DONE
@@ -124,7 +150,7 @@ class Effects:
 
     async def _became(self, release: Release, live: Live, run: Run, *, attempts_max: int) -> Effect:
         if run.state is RunState.SUCCEEDED:
-            return DONE
+            return Effect("done", run=run.number)
         if run.state in (RunState.QUEUED, RunState.RUNNING):
             return PENDING
         why = run.state_reason or run.state.value
@@ -135,7 +161,8 @@ class Effects:
             note = Note(word="effect_failed", text=words, data={"run": run.number})
             await self._store.note(release, note, self._clock.now(), run=run.number)
         stale = run.state is RunState.STALE
-        return await self._again(release, live, words, attempts_max=max(2, attempts_max) if stale else attempts_max)
+        most = max(2, attempts_max) if stale else attempts_max
+        return replace(await self._again(release, live, words, attempts_max=most), run=run.number)
 
     async def _again(self, release: Release, live: Live, words: str, *, attempts_max: int) -> Effect:
         """Under a new key after a pause; going back is never given up."""

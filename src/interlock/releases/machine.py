@@ -117,7 +117,7 @@ def _wrong(release: Release, seen: Seen) -> Next | None:
     if seen.gone is not None:
         return _back(release, seen.gone, "candidate", evidence_of=seen)
     if seen.effect_failed is not None and release.state in MOVING:
-        return _back(release, seen.effect_failed, "effect", evidence_of=seen)
+        return _back(release, seen.effect_failed, seen.effect_cause, evidence_of=seen)
     return None
 
 

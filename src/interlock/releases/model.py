@@ -134,7 +134,8 @@ class Wanted:
 class Seen:
     """What is known of the world at one look.
 
-    `settled`: the effects of this epoch happened; `effect_failed` says why they cannot. `waits_for` says what they wait
+    `settled`: the effects of this epoch happened; `effect_failed` says why they cannot, and `effect_cause` whether that
+    speaks against the candidate (`gate`). `waits_for` says what they wait
     for: a person's yes, the end of a freeze, a window. `verdict` and `words` are the judge's; `red_line` is a hard
     failure. `quiet_seconds`: since the last request of anybody, and `requests` how many the candidate answered in this
     step. `gone` is why the candidate does not run any more. `elsewhere`: the routing is not what this release put in
@@ -143,6 +144,7 @@ class Seen:
 
     settled: bool = False
     effect_failed: str | None = None
+    effect_cause: Cause = "effect"
     waits_for: str | None = None
     verdict: Verdict = "not_yet"
     words: str = ""

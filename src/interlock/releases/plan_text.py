@@ -11,11 +11,18 @@ _IDENTITY_CHARACTERS = 19
 
 
 def release_text(
-    workload: ServiceWorkload, stable: str | None, candidate: str, identities: Mapping[str, str | None]
+    workload: ServiceWorkload,
+    stable: str | None,
+    candidate: str,
+    identities: Mapping[str, str | None],
+    changes: Iterable[tuple[str, str]] = (),
+    configuration_diff: str = "",
 ) -> str:
-    """What the approver reads."""
+    """What the approver reads. `changes`: what becomes of code and configuration, where there are both."""
     release = workload.release
-    lines = [*_versions(stable, candidate, identities), ""]
+    lines = [*_versions(stable, candidate, identities), *_fields(changes), ""]
+    if configuration_diff:
+        lines += ["What changes in the configuration", configuration_diff, ""]
     if stable is None:
         lines += ["Nothing runs yet: it is built, started and probed, and then all users get it.", ""]
     elif not release.steps:
@@ -45,10 +52,13 @@ def criteria(workload: ServiceWorkload) -> list[tuple[str, str]]:
         else "not compared: no shadow step"
     )
     quantiles = ", ".join(f"P{quantile * 100:g}" for quantile in judge.latency_quantiles)
+    gates = workload.release.gates
     builds = "; ".join(" ".join(command) for command in workload.build)
     return [
         ("agreement", agreement),
         ("build, tests", f"each has to succeed: {builds}" if builds else "none declared under `build`"),
+        ("gates", "; ".join(f"{gate.name}: {' '.join(gate.command)}" for gate in gates) or "none declared"),
+        ("golden", "each sample that was accepted is answered so, before anybody has it"),
         ("health", f"{workload.health.path} answers {workload.health.successes} times in a row"),
         ("errors", f"fewer than {judge.error_ratio_max:g} times those of the version before"),
         ("latency", f"at most {judge.latency_increase_max:.0%} more at {quantiles}"),
@@ -70,8 +80,8 @@ def _versions(stable: str | None, candidate: str, identities: Mapping[str, str |
 
 
 def _short(identity: str | None) -> str:
-    kind, _, value = (identity or "").partition(":")
-    return f"{kind}:{value[:_IDENTITY_CHARACTERS]}" if value else ""
+    pairs = [part.partition(":") for part in (identity or "").split("+")]
+    return " + ".join(f"{kind}:{value[:_IDENTITY_CHARACTERS]}" for kind, _, value in pairs if value)
 
 
 def _step_row(step: ReleaseStep) -> tuple[str, str]:

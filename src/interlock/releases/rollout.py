@@ -229,6 +229,7 @@ def _seen(release: Release, live: Live, effect: Effect, shadow: Seen, elsewhere:
     return Seen(
         settled=effect.outcome == "done",
         effect_failed=effect.words if effect.outcome == "failed" else None,
+        effect_cause=effect.cause,
         waits_for=effect.words if effect.outcome == "waits" else None,
         verdict=judgement.verdict if judgement is not None and release.stable is not None else "not_yet",
         words=live.words,
