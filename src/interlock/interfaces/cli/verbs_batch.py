@@ -167,6 +167,7 @@ def _add_golden(release: typer.Typer) -> None:
     _add_accept(golden)
     _add_list(golden)
     _add_check(golden)
+    _add_remove(golden)
 
 
 def _add_accept(golden: typer.Typer) -> None:
@@ -175,7 +176,9 @@ def _add_accept(golden: typer.Typer) -> None:
         "accept",
         group=f"{GROUP} golden",
         summary=say("Keep an input and what a version writes for it; whoever asks is who accepts it."),
+        more=say("Of a service: a path, with --path, and what a running version answers."),
         examples=(
+            'interlock release golden accept web price-of-7 --path /items/7 --reason "as in the price list"',
             'interlock release golden accept monthly-report february --reason "as in the ledger" --target-month 202602',
         ),
         takes_parameters=True,
@@ -190,14 +193,18 @@ def _add_accept(golden: typer.Typer) -> None:
         version: Annotated[
             str | None, typer.Option(metavar="VERSION", help=say("run this version, and not the one in force"))
         ] = None,
+        path: Annotated[str | None, typer.Option(metavar="PATH", help=say("what a service is asked for"))] = None,
         confirm: Confirm = None,
     ) -> Answer:
-        """`batch.accept`."""
+        """`batch.accept`, or `golden.accept` of a service."""
         args: dict[str, object] = {"workload": workload, "name": name, "reason": reason}
-        args |= {"arguments": parameters(values or [])} | ({"version": version} if version is not None else {})
+        args |= {"path": path} if path is not None else {"arguments": parameters(values or [])}
+        args |= {"version": version} if version is not None else {}
         words = ["release", "golden", "accept", workload, name, *(values or []), "--reason", reason]
         words += ["--version", version] if version is not None else []
-        return _order(caller, "batch.accept", args, words, confirm, wait=True)
+        words += ["--path", path] if path is not None else []
+        action = "batch.accept" if path is None else "golden.accept"
+        return _order(caller, action, args, words, confirm, wait=True)
 
 
 def _add_list(golden: typer.Typer) -> None:
@@ -205,12 +212,13 @@ def _add_list(golden: typer.Typer) -> None:
         golden,
         "list",
         group=f"{GROUP} golden",
-        summary=say("The golden samples of a batch job, and who accepted them."),
+        summary=say("The golden samples of a workload, and who accepted them."),
         examples=("interlock release golden list monthly-report",),
     )
     def listing(caller: Caller, workload: Job) -> Answer:
         """From the view."""
-        found = _batch(caller, workload)
+        batches = caller.view("batches", workload=workload).records("batches")
+        found = batches[0] if batches else caller.view("golden", workload=workload)
 
         def show(screen: Screen) -> None:
             from interlock.interfaces.cli.show_batch import show_golden
@@ -235,10 +243,33 @@ def _add_check(golden: typer.Typer) -> None:
         *,
         confirm: Confirm = None,
     ) -> Answer:
-        """`batch.check`."""
+        """`batch.check`, or `golden.check` of a service."""
         args: dict[str, object] = {"workload": workload, **({"version": version} if version is not None else {})}
         words = ["release", "golden", "check", workload, *([version] if version else [])]
-        return _order(caller, "batch.check", args, words, confirm, wait=True)
+        action = "batch.check" if caller.view("batches", workload=workload).records("batches") else "golden.check"
+        return _order(caller, action, args, words, confirm, wait=True)
+
+
+def _add_remove(golden: typer.Typer) -> None:
+    @verb(
+        golden,
+        "remove",
+        group=f"{GROUP} golden",
+        summary=say("Keep a golden sample of a service no longer."),
+        examples=("interlock release golden remove web price-of-7 --confirm",),
+    )
+    def remove(
+        caller: Caller,
+        workload: Job,
+        name: Annotated[str, typer.Argument(metavar="NAME", help=say("what the sample is called"))],
+        *,
+        confirm: Confirm = None,
+    ) -> Answer:
+        """`golden.remove`."""
+        args: dict[str, object] = {"workload": workload, "name": name}
+        return _order(
+            caller, "golden.remove", args, ["release", "golden", "remove", workload, name], confirm, wait=True
+        )
 
 
 def roll_back(
