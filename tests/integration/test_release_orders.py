@@ -50,6 +50,8 @@ async def engine(postgres_endpoint: Any, migrated: str, world: ReleaseWorld) -> 
             "web": world.declare("web", release=slow()),
             "moved": world.declare("moved", release=slow(irreversible=True)),
         }
+        workloads["covered"] = world.declare("covered", release=slow())
+        workloads["covered"]["traffic"]["fallback"] = True
         workloads["cool"] = world.declare("cool", release=quick(keep_warm_hours=0.0001))
         agents = {"claude": {"on_behalf_of": "alice"}}
         people = {"alice": {"roles": ["operator"]}, "bob": {}}
@@ -206,6 +208,22 @@ async def test_a_version_that_is_killed_or_hangs_goes_back(engine: Engine, world
     finally:
         os.kill(pid, signal.SIGCONT)
     assert row["cause"] == "red_line", await story(engine, number)
+
+
+@in_one_loop
+async def test_a_candidate_that_is_killed_costs_no_user_an_answer(engine: Engine, world: ReleaseWorld) -> None:
+    world.version("v1", name="covered")
+    await deployed(engine, "v1", "covered")
+    number = await at_canary(engine, world, "two", name="covered")
+    port = await port_of(engine, "two", "covered")
+    with world.users("covered", per_second=100, threads=4) as users:
+        await until(lambda: users.of("two") > 3)
+        os.kill(control(port)["pid"], signal.SIGKILL)
+        seen = users.total
+        await until(lambda: users.total > seen + 100)
+        assert users.failed == 0, users.answers
+    (row,) = await engine.query("select state, cause from releases where number = %s", number)
+    assert row["state"] == "canary" or row["cause"] == "red_line", await story(engine, number)
 
 
 @in_one_loop
