@@ -22,6 +22,7 @@ from harness.action_worlds import WORLDS, Stage, World, new_folder, outside_serv
 from harness.batch_action_worlds import BATCH_WORLDS
 from harness.databases import database
 from harness.engine import ALICE, Engine, open_engine, write_project
+from harness.golden_action_worlds import GOLDEN_WORLDS
 from harness.guarded_database import GuardedServer, Shop, shop
 from harness.kept import end_kept
 from harness.release_action_worlds import RELEASE_WORLDS
@@ -39,9 +40,10 @@ from interlock.engine.planner import validate
 ACTIONS = {cls.name: cls for cls in find_action_classes()}
 WORLDS.update(RELEASE_WORLDS)
 WORLDS.update(BATCH_WORLDS)
+WORLDS.update(GOLDEN_WORLDS)
 CASES = [(name, build) for name in ACTIONS for build in WORLDS.get(name, ())]
 NAME = re.compile(r"[a-z]+\.[a-z]+(_[a-z]+)*")
-WITHOUT_TRACE = {"batch.check", "service.restart", "sql.read", "target.hold"}
+WITHOUT_TRACE = {"batch.check", "golden.check", "service.restart", "sql.read", "target.hold"}
 WRONG: dict[str, tuple[Any, ...]] = {
     "string": (7, True, ["x"], {"x": 1}, None),
     "integer": ("7", 7.5, True, [7], None),

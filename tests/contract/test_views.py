@@ -54,6 +54,7 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "batches": ({}, {"workload": "report"}),
     "evidence": ({"run": 1}, {"run": 2}, {"run": 3}),
     "freezes": ({},),
+    "golden": ({"workload": "web"},),
     "health": ({},),
     "judge": ({"judge": "checkout", "session": "7d9"}, {"judge": "checkout", "session": "7d9", "purpose": "look"}),
     "judges": ({}, {"judge": "checkout", "limit": 1}),

@@ -104,6 +104,11 @@ class Stage:
         """What keeps the versions of all worlds running."""
         return self.engine.parts.catalog.action("service.start").ports.outside[KEEPER]
 
+    @property
+    def golden_folder(self) -> Path:
+        """Where the golden samples of this world's service lie."""
+        return self.engine.parts.locations.state_folder / "golden" / self.word
+
     def kept(self) -> list[str]:
         """The versions of this world that run."""
         names = [state.process.name for state in self.keeper.states()]
@@ -162,6 +167,7 @@ class Stage:
             "tools": tools,
             "versions": self.kept(),
             "batches": await self.batches(),
+            "golden": sorted(each.name for each in self.golden_folder.glob("*.json")),
             "routing": self.envoy.current(self.word),
             "policies": self.engine.parts.book.current.digest,
         }
@@ -576,7 +582,7 @@ async def start_version(stage: Stage) -> World:
     return World({"workload": stage.word, "version": "v1"}, lambda: (folder / "more.py").write_text("more = 1\n"))
 
 
-async def _stop_version(stage: Stage) -> World:
+async def stop_version(stage: Stage) -> World:
     args = (await start_version(stage)).args
     await stage.succeed("service.start", args)
 
@@ -592,7 +598,7 @@ async def _stop_version(stage: Stage) -> World:
 
 
 async def _restart_version(stage: Stage) -> World:
-    world = await _stop_version(stage)
+    world = await stop_version(stage)
     return World({"workload": stage.word}, world.disturb)
 
 
@@ -620,7 +626,7 @@ WORLDS: dict[str, tuple[Callable[[Stage], Awaitable[World]], ...]] = {
     "schedule.resume": (_resume_schedule,),
     "service.restart": (_restart_version,),
     "service.start": (start_version,),
-    "service.stop": (_stop_version,),
+    "service.stop": (stop_version,),
     "sql.migrate": (_migrate, _migrate_and_back),
     "sql.read": (_sql_read,),
     "sql.write": (_sql_update, _sql_insert, _sql_delete, _sql_write_without_key),

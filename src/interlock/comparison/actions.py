@@ -234,6 +234,7 @@ class GoldenCheck(_OfGolden):
         if digest_of({name: sample.digest for name, sample in samples.items()}) != step.params["samples"]:
             msg = f"the golden samples of {workload} were changed since this was planned"
             raise Stale(msg, code="golden.changed", fix="ask again")
+        context.hold()
         results = replay(
             samples.values(),
             str(step.params["address"]),
