@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from interlock.core.web import HttpDestination
 from interlock.judges.growth import Growth
 from interlock.judges.inspection import inspect_judges
 from interlock.judges.reading import Names, Place, Reader
+from interlock.lib.clock import SystemClock
 
 NAMES = Names("new", "old")
 COUNTERS = {
@@ -59,7 +59,7 @@ def _destination(world: Cluster, **changes: Any) -> HttpDestination:
 def _reader(world: Cluster, body: dict[str, Any], tmp_path: Path, **changes: Any) -> Reader:
     web = OutsideWeb(SecretFiles(tmp_path))
     destinations = {"there": _destination(world, **changes)}
-    return Reader(RolloutJudge.model_validate(body), destinations, web, lambda: datetime.now(UTC))
+    return Reader(RolloutJudge.model_validate(body), destinations, web, SystemClock())
 
 
 @pytest.mark.parametrize("body", [SCRAPED, TOLD], ids=["prometheus", "endpoints"])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -16,6 +15,7 @@ from interlock.core.rollout_judge import SESSION_PLACE, STABLE_PLACE, JudgedArm,
 from interlock.core.web import HttpDestination, Web, WebRequest
 from interlock.judges.growth import Both, Growth, Tally, grown, is_sound, tally_of
 from interlock.judges.scraped import LOOK_BACK_SCRAPES, Series, increase, increase_by_edge, known_until, read_matrix
+from interlock.lib.clock import Clock
 from interlock.lib.url import parse_url
 from interlock.releases.judge.exposition import parse_selector, read_measure
 from interlock.releases.judge.state import number, part
@@ -23,7 +23,7 @@ from interlock.web.answers import is_expected, retry_after_seconds
 
 QUERY_PATH = "/api/v1/query"
 READ_SECONDS_MAX = 5.0
-"""Of one request; a declaration may say less."""
+"""Of all requests that one reading takes; a destination may say less for each."""
 AHEAD_SECONDS_MIN = 0.5
 """Less than so much that is new is left for the next time."""
 GAP_SECONDS_MAX = 3600.0
@@ -76,7 +76,7 @@ class Reader:
         declared: Where and what.
         destinations: Those that are declared now.
         web: Sends one request.
-        now: The wall clock.
+        clock: The time.
     """
 
     def __init__(
@@ -84,12 +84,13 @@ class Reader:
         declared: RolloutJudge,
         destinations: Mapping[str, HttpDestination],
         web: Web,
-        now: Callable[[], datetime],
+        clock: Clock,
     ) -> None:
         self._declared = declared
         self._destinations = destinations
         self._web = web
-        self._now = now
+        self._clock = clock
+        self._deadline = clock.monotonic() + READ_SECONDS_MAX
 
     def read(self, names: Names, place: Place) -> Read:
         """Read both versions for the same stretch of time, or neither.
@@ -97,12 +98,13 @@ class Reader:
         Raises: NotFound (a destination is not declared), Invalid, Permanent (what is answered is none of what is
             needed), Transient (nothing is answered now), and as `Web.exchange` does.
         """
+        self._deadline = self._clock.monotonic() + READ_SECONDS_MAX
         if self._declared.prometheus is not None:
             return self._from_prometheus(self._declared.prometheus, names, place)
         return self._from_endpoints(place)
 
     def _from_prometheus(self, name: str, names: Names, place: Place) -> Read:
-        asked, scrape = self._now().timestamp(), self._declared.scrape_seconds
+        asked, scrape = self._clock.now().timestamp(), self._declared.scrape_seconds
         since = asked - place.asked_seconds if place.asked_seconds is not None else 0.0
         until = place.until_seconds if 0 <= since <= GAP_SECONDS_MAX else None
         range_seconds = round(max(0.0, since) if until is not None else 0.0) + round(2 * LOOK_BACK_SCRAPES * scrape)
@@ -131,7 +133,7 @@ class Reader:
 
     def _from_endpoints(self, place: Place) -> Read:
         """Both at once: what one of them counts while the other is read would be counted for it alone."""
-        asked = self._now().timestamp()
+        asked = self._clock.now().timestamp()
         arms = (self._declared.stable, self._declared.candidate)
         with ThreadPoolExecutor(max_workers=len(arms)) as readers:
             both = Both(*readers.map(self._tally, arms))
@@ -171,6 +173,10 @@ class Reader:
         if why_not is not None:
             msg = f"the destination {name} is not open to GET {url.path}: {why_not}"
             raise Invalid(msg, code="judge.destination", fix="let its `paths` hold it, under `http_destinations`")
+        left = self._deadline - self._clock.monotonic()
+        if left <= 0:
+            msg = f"{name} is too slow: all that is needed did not come within {READ_SECONDS_MAX:g} s"
+            raise Transient(msg, code="judge.slow", fix="name fewer series")
         request = WebRequest(
             method="GET",
             url=str(url),
@@ -179,13 +185,13 @@ class Reader:
             private=destination.private,
             named=_is_number(destination),
             certificate_authority=destination.certificate_authority,
-            timeout_seconds=min(destination.timeout_seconds, READ_SECONDS_MAX),
-            connect_timeout_seconds=min(destination.connect_timeout_seconds, READ_SECONDS_MAX),
+            timeout_seconds=min(destination.timeout_seconds, left),
+            connect_timeout_seconds=min(destination.connect_timeout_seconds, left),
             response_bytes_max=destination.response_bytes_max,
         )
         answer = self._web.exchange(request, hold=lambda: None, cancelled=lambda: False)
         if not is_expected(answer.status, ()):
-            wait = retry_after_seconds(answer, self._now())
+            wait = retry_after_seconds(answer, self._clock.now())
             raise _refusal(name, answer.status, wait)
         if answer.truncated or answer.unreadable is not None:
             why = answer.unreadable or f"more than {destination.response_bytes_max:,} bytes came"

@@ -129,7 +129,7 @@ class Sessions:
     def _read(self, session: Session, live: _Live) -> tuple[Growth | None, Place]:
         """Runs in a thread."""
         web, declared = self._outside[WEB], self._project().http_destinations
-        reader = Reader(live.declared, declared, web, self._clock.now)
+        reader = Reader(live.declared, declared, web, self._clock)
         return reader.read(Names(session.session, session.stable), live.place)
 
     async def _judge(self, session: Session, live: _Live, growth: Growth | None, trouble: str | None) -> None:

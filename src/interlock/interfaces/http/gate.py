@@ -36,7 +36,7 @@ TOKEN = re.compile(r"ilk_[a-z2-7]{12}_[A-Za-z0-9_-]{43,128}")
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Answered without a token: they say up or not, and no more."""
 
-HOOKS = re.compile(r"(?:/api/v1)?/judge/[a-z0-9-]{1,63}(?:/[a-z-]{1,30})?")
+HOOKS = re.compile(r"(?:/api/v1)?/judge/[a-z0-9-]{1,63}/[a-z-]{1,30}")
 """Where a caller that cannot send headers may present its token in the body instead: see `judge_routes.py`."""
 
 STRANGER_BODY_BYTES_MAX = 64 * 1024
