@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -21,10 +23,15 @@ from harness.databases import database
 from harness.engine import ALICE, Engine, open_engine, write_project
 from harness.kept import end_kept
 from harness.release_world import begin, deployed, quick, stands, story, succeed, until
+from harness.step_context import Guarded
 from interlock.core.ask import Ask
 from interlock.core.errors import Conflict, InterlockError, Invalid, NotFound
 from interlock.core.run import Run
 from interlock.core.service_runtime import COMMANDS
+from interlock.core.source_layout import SOURCE_LAYOUTS
+from interlock.core.workload import Source
+from interlock.lib.redact import Redactor
+from interlock.releases.configuration_diff import configuration_diff
 from interlock.services.store import InstanceStore
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -197,3 +204,34 @@ async def test_started_by_hand_a_version_names_both(engine: Engine) -> None:
     run = await engine.door.submit(ALICE, ask)
     assert isinstance(run, Run)
     assert (await engine.rest(run.number)).state.value == "succeeded"
+
+
+def _two_commits(folder: Path) -> None:
+    """A repository with the tags c1 and c2."""
+    git = shutil.which("git")
+    assert git is not None
+    inside = (git, "-C", str(folder), "-c", "user.name=alice", "-c", "user.email=alice@example.com")
+    subprocess.run([git, "init", "-q", str(folder)], check=True)
+    for version, price in (("c1", 1), ("c2", 2)):
+        (folder / "app.json").write_text(f'{{"price": {price}}}\n')
+        (folder / "logo").write_bytes(b"\xff\xfe")
+        (folder / "large").write_bytes(b"x" * 200_000)
+        for words in (("add", "."), ("commit", "-q", "-m", version), ("tag", version)):
+            subprocess.run([*inside, *words], check=True)
+
+
+async def test_a_configuration_of_git_is_read_from_its_commit_and_as_it_was_laid_out(
+    engine: Engine, place: Place
+) -> None:
+    folder = place.folder / "settings"
+    _two_commits(folder)
+    layouts = engine.parts.catalog.action("service.start").ports.outside[SOURCE_LAYOUTS]
+    source, name = Source(git=str(folder)), "web+configuration"
+    one, two = (layouts.identify(name, version, source, "/", built=True) for version in ("c1", "c2"))
+    assert one.identity.startswith("commit:")
+    assert layouts.read(one) == ({"app.json": '{"price": 1}\n', "logo": r"\xff\xfe"}, 1)
+    layouts.lay_out(one, Guarded())
+    layouts.finish(one)
+    assert layouts.read(one) == ({"app.json": '{"price": 1}\n', "logo": r"\xff\xfe"}, 1)
+    shown = configuration_diff(layouts.read(one), layouts.read(two), Redactor())
+    assert shown.splitlines()[-2:] == ['+{"price": 2}', "(2 files are too many or too large to be compared here)"]

@@ -11,7 +11,7 @@ from interlock.core.model import JsonObject
 from interlock.core.outside import Outside
 from interlock.core.project import Project
 from interlock.core.service_runtime import SERVICE_RUNTIMES, runtime_of
-from interlock.core.workload import BatchWorkload, ServiceWorkload
+from interlock.core.workload import BatchWorkload, ServiceWorkload, Source
 from interlock.engine.inspection import finding
 
 AREA = "workloads"
@@ -22,8 +22,10 @@ def inspect_workloads(project: Project, outside: Outside) -> Iterable[JsonObject
     """Where files should come from, what runs them, and where they are reached."""
     found = [*_shared_ports(project.workloads)]
     for name, declared in sorted(project.workloads.items()):
-        found += _source(name, declared, project.folder, outside)
+        found += _source(name, declared.source, project.folder, outside)
         if isinstance(declared, ServiceWorkload):
+            if declared.configuration is not None:
+                found += _source(name, declared.configuration, project.folder, outside)
             found += _runtime(name, declared, outside)
             found += _closed(name, declared)
     yield from found
@@ -31,8 +33,7 @@ def inspect_workloads(project: Project, outside: Outside) -> Iterable[JsonObject
         yield finding("ok", AREA, f"{len(project.workloads)} workloads are sound")
 
 
-def _source(name: str, declared: ServiceWorkload | BatchWorkload, base: str, outside: Outside) -> Iterator[JsonObject]:
-    source = declared.source
+def _source(name: str, source: Source, base: str, outside: Outside) -> Iterator[JsonObject]:
     if source.folder is not None:
         above = Path(base, source.folder.partition("{version}")[0])
         above = above if source.folder.partition("{version}")[0].endswith("/") else above.parent
