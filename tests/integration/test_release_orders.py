@@ -137,8 +137,10 @@ async def test_a_person_pauses_resumes_promotes_and_sees_it(engine: Engine, worl
     number = await at_canary(engine, world, "three")
     await succeed(engine, "release.pause", workload="web", reason="lunch")
     assert (await stands(engine, number, "paused"))["reason"] == "lunch"
-    status = await read(engine, "status")
-    assert any("lunch" in trouble["message"] for trouble in status["troubles"]), status["troubles"]
+    end = time.monotonic() + 10
+    while not any("lunch" in trouble["message"] for trouble in (await read(engine, "status"))["troubles"]):
+        assert time.monotonic() < end, await story(engine, number)
+        await asyncio.sleep(0.02)
     await succeed(engine, "release.resume", workload="web", reason="coffee")
     await stands(engine, number, "canary")
     await succeed(engine, "release.promote", workload="web", reason="now")
@@ -146,7 +148,7 @@ async def test_a_person_pauses_resumes_promotes_and_sees_it(engine: Engine, worl
     await succeed(engine, "release.promote", workload="web", reason="all", full=True)
     await stands(engine, number, "released")
     assert (await routing(engine))["three"] == 100.0
-    assert [word for word in await words(engine, number) if word not in {"canary", "waits"}] == [
+    assert [word for word in await words(engine, number) if word not in {"canary", "waits", "no_traffic"}] == [
         *("started", "paused", "resumed", "watching", "released"),
     ]
 

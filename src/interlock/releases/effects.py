@@ -48,11 +48,7 @@ DONE, PENDING = Effect("done"), Effect("pending")
 
 
 class Effects:
-    """Asks for what is wanted and not there; what was asked for before a crash is found again by its key.
-
-    Args:
-        mirrors: Where the comparator of a release listens, once it runs; None where nothing is compared.
-    """
+    """Asks for what is wanted and not there; what was asked for before a crash is found again by its key."""
 
     def __init__(self, store: ReleaseStore, runs: RunStore, door: Door, outside: Outside, clock: Clock) -> None:
         self._store = store
@@ -62,7 +58,10 @@ class Effects:
         self._clock = clock
 
     async def bring_about(self, release: Release, live: Live, mirror: Mirror | None) -> Effect:
-        """One pass over what is wanted, in the order in which it must happen."""
+        """One pass over what is wanted, in the order in which it must happen.
+
+        `mirror`: where the comparator of a shadow step listens; None where nothing is compared.
+        """
         if self._clock.monotonic() < live.retry_at:
             return PENDING
         want = wanted(release)
