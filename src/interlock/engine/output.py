@@ -23,6 +23,8 @@ class RunOutput:
         self._lock = threading.Lock()
         self._waiting: list[str] = []
         self._kept = 0
+        self.writing = asyncio.Lock()
+        """Held while pieces are written out, so that they stay in order; other Runs do not wait for it."""
 
     def feed(self, piece: bytes) -> None:
         """Bytes of a program, as they come."""
@@ -63,7 +65,6 @@ class Outputs:
         self._signals = signals
         self.redactor = redactor
         self._open: dict[int, RunOutput] = {}
-        self._write = asyncio.Lock()
 
     def of(self, run: int) -> RunOutput:
         """The Run's output, made when first asked for."""
@@ -74,7 +75,7 @@ class Outputs:
         output = self._open.get(run)
         if output is None:
             return
-        async with self._write:
+        async with output.writing:
             text = output.take()
             for start in range(0, len(text), PIECE_BYTES):
                 await self._store.append(run, text[start : start + PIECE_BYTES])
@@ -87,5 +88,4 @@ class Outputs:
 
     async def flush_all(self) -> None:
         """Called on a timer, so that who follows a Run sees it print."""
-        for run in list(self._open):
-            await self.flush(run)
+        await asyncio.gather(*(self.flush(run) for run in list(self._open)))
