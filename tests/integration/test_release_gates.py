@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from harness.engine import ALICE, Engine, open_engine, write_project
 from harness.kept import end_kept
 from harness.release_world import ReleaseWorld, ask, begin, deployed, quick, stands, story, succeed, until, words
 from harness.shop_service import control
-from interlock.core.errors import NotFound
+from interlock.core.errors import Denied, NotFound
 from interlock.core.run import Run, RunState
 from interlock.services.store import InstanceStore
 
@@ -54,6 +55,13 @@ async def engine(postgres_endpoint: Any, migrated: str, world: ReleaseWorld) -> 
         workloads = {
             "gated": world.declare("gated", release=quick(gates=gates)),
             "web": world.declare("web", release=quick(), comparison={"key_fields": ["$.price"]}),
+            "report": {
+                "kind": "batch",
+                "command": ["/bin/cp", "{source}/rows.csv", "{output}/rows.csv"],
+                "source": {"folder": str(world.folder / "report" / "{version}")},
+                "comparison": {"keys": ["id"], "key_fields": ["n"]},
+                "release": {"gates": [copy.deepcopy(tests)]},
+            },
         }
         locations = write_project(world.folder, "small-team", workloads=workloads)
         async with open_engine(app, owner, locations, reconcile=True) as opened:
@@ -167,6 +175,35 @@ async def test_an_error_is_accepted_by_nobody(engine: Engine) -> None:
     run = await _confirmed(engine, run.number)
     assert run.state is RunState.FAILED
     assert "answers 500" in str(run.state_reason)
+
+
+async def test_a_report_that_fails_a_gate_is_stopped_in_shadow_and_gets_no_share(
+    engine: Engine, world: ReleaseWorld
+) -> None:
+    rows = "id,n\n" + "".join(f"{n},{n}\n" for n in range(600))
+    for version in ("v1", "v2", "untested"):
+        folder = world.folder / "report" / version
+        folder.mkdir(parents=True)
+        (folder / "rows.csv").write_text(rows)
+        (folder / "name").write_text(version)
+    await succeed(engine, "batch.cutover", workload="report", version="v1", percent=100.0)
+    run = await succeed(engine, "batch.shadow", workload="report", version="untested")
+    (found,) = await engine.query("select document from batch_comparison where run = %s", run.number)
+    assert found["document"]["verdict"] == "no_go"
+    (gate,) = found["document"]["gates"]
+    assert (gate["name"], gate["ok"]) == ("tests", False)
+    summary = _summary(Path(found["document"]["folder"]))
+    assert "AssertionError: 2 != 3" in summary
+    assert "hunter2" not in summary
+    with pytest.raises(Denied, match="the gate tests failed"):
+        await ask(engine, "batch.cutover", workload="report", version="untested", percent=20.0)
+    await succeed(engine, "batch.shadow", workload="report", version="v2")
+    run = await succeed(engine, "batch.cutover", workload="report", version="v2", percent=20.0)
+    assert "gate tests      go       passed after" in (run.plan.preview or "")
+
+
+def _summary(folder: Path) -> str:
+    return (folder / "summary.md").read_text(encoding="utf-8")
 
 
 async def _confirmed(engine: Engine, number: int) -> Run:

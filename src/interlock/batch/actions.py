@@ -272,10 +272,11 @@ class Shadow(_OfBatch):
                 declared.comparison,
                 now,
                 twice=True,
+                gates=True,
             )
             place = day_folder(self.records.folder(name), now, context.run)
             file_comparison(place, material_of(name, context.run, arguments, declared, seen), runs.root)
-        found = found_of(seen.found, declared.comparison, seen.trials, seen.input_sha256, place)
+        found = found_of(seen.found, declared.comparison, seen.trials, seen.input_sha256, place, seen.gates)
         data: JsonObject = {"workload": name, "arguments": dict(arguments), **found}  # type: ignore[dict-item]
         context.arrange("batch.compared", {"found": data})
         self._file_day(name, place.parent, f"{now:%Y-%m-%d}")

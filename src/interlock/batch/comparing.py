@@ -18,6 +18,7 @@ from interlock.core.batch import BatchComparison
 from interlock.core.comparison import ComparisonRules
 from interlock.core.errors import Permanent
 from interlock.core.ports import ProcessSpec, StepContext
+from interlock.services.gates import GateResult
 
 COMPARE_SECONDS = 3600.0
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -73,7 +74,12 @@ def compare(context: StepContext, root: Path, sides: Sides, rules: ComparisonRul
 
 
 def found_of(
-    found: OutputComparison, rules: ComparisonRules, trials: Mapping[str, Trial], input_sha256: str, folder: Path
+    found: OutputComparison,
+    rules: ComparisonRules,
+    trials: Mapping[str, Trial],
+    input_sha256: str,
+    folder: Path,
+    gates: Sequence[GateResult] = (),
 ) -> dict[str, object]:
     """What is recorded of it: all of a BatchComparison but its Run, its workload and its time."""
     verdict, _ = verdict_of(found, rules)
@@ -88,6 +94,7 @@ def found_of(
         "blocks": list(found.blocks[:20]),
         "warns": list(found.warns[:20]),
         "fields": list(found.fields[:50]),
+        "gates": [{"name": gate.name, "ok": gate.ok, "words": gate.words} for gate in gates],
         "stable_seconds": stable.seconds,
         "candidate_seconds": candidate.seconds,
         "folder": str(folder),

@@ -72,7 +72,7 @@ class BatchLookups:
             if (each.stable.identity, each.candidate.identity) == (stable, candidate)
         ]
         slower = declared.release.judge.latency_increase_max
-        return criteria(seen, declared.comparison, slower_max=slower, golden=())
+        return criteria(seen, declared.comparison, slower_max=slower, golden=(), gates=declared.release.gates)
 
     def rules_name(self, declared: BatchWorkload) -> str:
         """The declaration, in short: other rules are another plan."""
@@ -88,6 +88,7 @@ class BatchLookups:
 def step_seconds(declared: BatchWorkload, runs: int) -> float:
     """The most that a step may take."""
     build = 2 * (LAY_OUT_SECONDS + BUILD_SECONDS * len(declared.build))
+    build += sum(gate.timeout_seconds for gate in declared.release.gates)
     return min(STEP_TIMEOUT_SECONDS_MAX, build + runs * declared.timeout_seconds + 2 * COMPARE_SECONDS)
 
 

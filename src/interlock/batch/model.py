@@ -14,7 +14,7 @@ from interlock.core.errors import Invalid, NotFound
 from interlock.core.judgement import Verdict
 from interlock.core.plan import Target
 from interlock.core.traffic import WHOLE
-from interlock.core.workload import BatchWorkload, ServiceWorkload, filled
+from interlock.core.workload import BatchWorkload, Gate, ServiceWorkload, filled
 from interlock.lib.canonical import canonical_bytes
 
 Part = Literal["stable", "candidate"]
@@ -121,8 +121,9 @@ def criteria(
     *,
     slower_max: float,
     golden: Iterable[tuple[str, bool]],
+    gates: Sequence[Gate] = (),
 ) -> tuple[Criterion, ...]:
-    """What all comparisons of one pair of versions say together: differences, agreement, golden samples, time.
+    """What all comparisons of one pair of versions say together: differences, agreement, golden samples, gates, time.
 
     Several comparisons of one input count once, the newest of them.
     """
@@ -150,7 +151,19 @@ def criteria(
     if samples:
         words = f"{failed[0]} differs" if failed else f"{len(samples)} agree"
         lines.insert(2, Criterion("golden samples", "no_go" if failed else "go", words))
-    return tuple(lines)
+    return (*lines[:-1], *_gates(gates, comparisons), lines[-1])
+
+
+def _gates(gates: Sequence[Gate], comparisons: Sequence[BatchComparison]) -> list[Criterion]:
+    """A line for each that is declared, as it ended last; one that was not run keeps a version from being let in."""
+    results = {each.name: each for one in sorted(comparisons, key=lambda one: one.run) for each in one.gates}
+    lines = []
+    for gate in gates:
+        result = results.get(gate.name)
+        verdict: Verdict = "not_yet" if result is None else "go" if result.ok else "no_go"
+        words = result.words if result is not None else "was not run: interlock release shadow"
+        lines.append(Criterion(f"gate {gate.name}", verdict, words))
+    return lines or [Criterion("gates", "go", "none declared")]
 
 
 def _time(found: Sequence[BatchComparison], slower_max: float) -> Criterion:

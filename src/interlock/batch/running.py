@@ -21,6 +21,7 @@ from interlock.core.errors import Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.ports import ProcessResult, ProcessSpec, StepContext
 from interlock.core.source_layout import SOURCE_LAYOUTS, LaidSource
 from interlock.core.workload import BatchWorkload, filled
+from interlock.services.gates import GateResult, run_gates
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BUILD_SECONDS = 1800.0
@@ -76,22 +77,29 @@ class BatchRuns:
         if not layouts.lay_out(laid, self._context):
             return
         for command in self._declared.build:
-            places = {"version": laid.version, "workload": self._name, "source": laid.folder, "work": laid.folder}
-            argv = filled(command, places)
-            self._context.write_output(f"$ {' '.join(argv)}\n")
-            environment = self._environment(Path(laid.folder))
-            spec = ProcessSpec(
-                path=program(argv[0], environment, Path(laid.folder)),
-                argv=argv,
-                environment=environment,
-                folder=laid.folder,
-                timeout_seconds=BUILD_SECONDS,
-            )
+            spec = self._in_source(laid, command, BUILD_SECONDS)
+            self._context.write_output(f"$ {' '.join(spec.argv)}\n")
             result = self._context.execute(spec)
             if result.exit_code != 0:
                 msg = f"the build of {self._name} {laid.version} failed: {how_ended(result)}"
                 raise Permanent(msg, code="batch.build", fix="see the output of this Run")
         layouts.finish(laid)
+
+    def examine(self, laid: LaidSource) -> tuple[GateResult, ...]:
+        """What the gates say of a version that was laid out, up to the first that fails. Raises NotFound."""
+        gates = self._declared.release.gates
+        return run_gates(gates, lambda command, seconds: self._in_source(laid, command, seconds), self._context)
+
+    def _in_source(self, laid: LaidSource, command: tuple[str, ...], seconds: float) -> ProcessSpec:
+        places = {"version": laid.version, "workload": self._name, "source": laid.folder, "work": laid.folder}
+        argv, environment = filled(command, places), self._environment(Path(laid.folder))
+        return ProcessSpec(
+            path=program(argv[0], environment, Path(laid.folder)),
+            argv=argv,
+            environment=environment,
+            folder=laid.folder,
+            timeout_seconds=seconds,
+        )
 
     def input(self) -> Path | None:
         """Where the declared input lies. Raises NotFound."""

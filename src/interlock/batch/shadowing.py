@@ -11,11 +11,15 @@ from interlock.batch.comparing import Sides, compare
 from interlock.batch.running import OPEN, BatchRuns, Trial, require_unchanged
 from interlock.batch.summary import Material
 from interlock.comparison.outputs_model import OutputComparison
+from interlock.core.batch import VersionPin
 from interlock.core.comparison import ComparisonRules
 from interlock.core.errors import Permanent
 from interlock.core.ports import StepContext
 from interlock.core.source_layout import LaidSource
 from interlock.core.workload import BatchWorkload
+from interlock.services.gates import GateResult
+
+NOTED_LINES = 10
 
 
 class Shadowed(NamedTuple):
@@ -25,6 +29,7 @@ class Shadowed(NamedTuple):
     trials: dict[str, Trial]
     input_sha256: str
     notes: tuple[str, ...]
+    gates: tuple[GateResult, ...] = ()
 
     @property
     def kept_from(self) -> Mapping[str, str]:
@@ -41,8 +46,11 @@ def shadow(
     now: datetime,
     *,
     twice: bool,
+    gates: bool = False,
 ) -> Shadowed:
     """Both versions on a copy of the input, confined. `twice`: the stable one a second time, to learn its noise.
+
+    `gates`: the candidate has to pass them before either version is run.
 
     Raises: Permanent when the stable version itself fails; Stale when a version changed the input; and what running and
         comparing raise.
@@ -50,6 +58,9 @@ def shadow(
     runs.lay_out(stable)
     runs.lay_out(candidate)
     given, digest = runs.pinned_input()
+    passed = runs.examine(candidate) if gates else ()
+    if passed and not passed[-1].ok:
+        return _kept_out(runs, stable, candidate, digest, passed)
     trials = {"stable": _tried(runs, stable, "stable", given, digest)}
     if not trials["stable"].ok:
         msg = f"the stable version itself fails on this input: {trials['stable'].words}"
@@ -59,14 +70,36 @@ def shadow(
     trials["candidate"] = _tried(runs, candidate, "candidate", given, digest)
     if not trials["candidate"].ok:
         words = trials["candidate"].words
-        return Shadowed(OutputComparison(pairs=1, disagreeing=1, blocks=(words,)), trials, digest, _notes(trials))
+        found = OutputComparison(pairs=1, disagreeing=1, blocks=(words,))
+        return Shadowed(found, trials, digest, _notes(trials), passed)
     again = trials.get("again")
     sides = Sides(
         trials["stable"].output,
         trials["candidate"].output,
         again.output if again is not None and again.ok else None,
     )
-    return Shadowed(compare(context, runs.root, sides, rules, now), trials, digest, _notes(trials))
+    return Shadowed(compare(context, runs.root, sides, rules, now), trials, digest, _notes(trials), passed)
+
+
+def _kept_out(
+    runs: BatchRuns, stable: LaidSource, candidate: LaidSource, digest: str, gates: tuple[GateResult, ...]
+) -> Shadowed:
+    """A gate says no: neither version is run, and that stands in the place of a comparison."""
+    failed = gates[-1]
+    trials = {
+        part: Trial(
+            VersionPin(version=laid.version, identity=laid.identity),
+            runs.root,
+            0.0,
+            ok=False,
+            words=words,
+            kept_from={},
+        )
+        for part, laid, words in (("stable", stable, "was not run"), ("candidate", candidate, failed.sentence))
+    }
+    notes = [f"the gate {failed.name} said last: {line}" for line in failed.tail.strip().splitlines()[-NOTED_LINES:]]
+    found = OutputComparison(pairs=1, disagreeing=1, blocks=(failed.sentence,))
+    return Shadowed(found, trials, digest, tuple(notes), gates)
 
 
 def _tried(runs: BatchRuns, laid: LaidSource, part: str, given: Path | None, digest: str) -> Trial:

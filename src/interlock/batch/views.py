@@ -178,7 +178,7 @@ def _criteria(
         if (each.stable.identity, each.candidate.identity) == (routing.stable.identity, newest.identity)
     ]
     slower = declared.release.judge.latency_increase_max
-    return criteria(pair, declared.comparison, slower_max=slower, golden=())
+    return criteria(pair, declared.comparison, slower_max=slower, golden=(), gates=declared.release.gates)
 
 
 def _newest(routing: BatchRouting | None, comparisons: Sequence[BatchComparison]) -> VersionPin | None:

@@ -57,6 +57,14 @@ class BatchRouting(Frozen):
         return self.failures >= self.failures_max
 
 
+class GateOutcome(Frozen):
+    """How one gate ended that a version had to pass before it was tried."""
+
+    name: str
+    ok: bool
+    words: str
+
+
 class BatchComparison(Frozen):
     """What one shadow run found; `run` is its number."""
 
@@ -73,6 +81,8 @@ class BatchComparison(Frozen):
     warns: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     """Columns and fields that differ, by file."""
+    gates: tuple[GateOutcome, ...] = ()
+    """Of the candidate, before it was run."""
     stable_seconds: float
     candidate_seconds: float
     folder: str

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from interlock.core.model import JsonObject
-from interlock.core.ports import ProcessResult, StepContext
-from interlock.core.service_runtime import VersionSpec
-from interlock.services.building import build_spec
+from interlock.core.ports import ProcessResult, ProcessSpec, StepContext
+from interlock.core.workload import Gate
 
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024
 TAIL_CHARACTERS = 1000
@@ -34,12 +34,18 @@ class GateResult(NamedTuple):
         return {"name": self.name, "ok": self.ok, "words": self.words, "tail": self.tail}
 
 
-def run_gates(spec: VersionSpec, context: StepContext) -> tuple[GateResult, ...]:
-    """All that the workload declares, up to the first that fails. Raises NotFound when there is no such program."""
+def run_gates(
+    gates: Sequence[Gate], program_of: Callable[[tuple[str, ...], float], ProcessSpec], context: StepContext
+) -> tuple[GateResult, ...]:
+    """All that a workload declares, up to the first that fails.
+
+    `program_of` makes a program of a command and its longest time in seconds. Raises what that raises: NotFound for a
+    program that is not there, say.
+    """
     found: list[GateResult] = []
-    for gate in spec.declared.release.gates:
+    for gate in gates:
         context.write_output(f"gate {gate.name}: $ {' '.join(gate.command)}\n")
-        program = build_spec(gate.command, spec, gate.timeout_seconds)
+        program = program_of(gate.command, gate.timeout_seconds)
         result = context.execute(program.model_copy(update={"output_bytes_max": OUTPUT_BYTES_MAX}))
         ok = result.exit_code == 0
         found.append(GateResult(gate.name, ok, _words(result), "" if ok else result.tail[-TAIL_CHARACTERS:]))

@@ -112,7 +112,11 @@ class VersionSteps:
 
     def _gates(self, spec: VersionSpec) -> tuple[GateResult, ...]:
         """What a release asks of a version before it is started; a start by hand asks nothing."""
-        return run_gates(spec, self._context)
+        return run_gates(
+            spec.declared.release.gates,
+            lambda command, seconds: build_spec(command, spec, seconds),
+            self._context,
+        )
 
     def _reserve(self, spec: VersionSpec, release: int | None) -> VersionSpec:
         """A port of its own. Raises Conflict when none is free, or when the version stands as something else."""
