@@ -92,6 +92,27 @@ def test_slower_by_less_than_the_margin_is_told_and_not_sent_back() -> None:
     assert "not by more than is allowed" in said.summary
 
 
+def _short(users: Users, seconds: float) -> list[Sample]:
+    """Answers of a third of a millisecond; the candidate's take so much longer."""
+    return [
+        sample._replace(seconds=sample.seconds / 200 + (seconds if sample.arm == "v2" else 0.0))
+        for sample in users.second(errors=0.0001)
+    ]
+
+
+def test_a_part_of_a_millisecond_more_sends_nothing_back() -> None:
+    judge, users = _judge(), Users()
+    said = [judge.tick(START + second, _short(users, 0.0003)) for second in range(1, 120)]
+    assert "no_go" not in {each.verdict for each in said}, said[-1].summary
+
+
+def test_some_milliseconds_more_of_less_than_one_are_sent_back() -> None:
+    judge, users = _judge(), Users()
+    said = [judge.tick(START + second, _short(users, 0.004)) for second in range(1, 60)]
+    assert said[-1].verdict == "no_go", said[-1].summary
+    assert "took longer than 2." in said[-1].summary, said[-1].summary
+
+
 def test_no_go_stays_whatever_comes_after() -> None:
     judge, users = _judge(), Users()
     _, before = _until(judge, users, "no_go", 10, candidate_errors=0.3)

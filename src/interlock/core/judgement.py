@@ -123,6 +123,8 @@ class JudgeSettings(Frozen):
     """What follows when more users of the candidate are refused (an answer from 400 to 499)."""
     latency_increase_max: float = Field(default=0.05, ge=0.005, le=10)
     """By how much slower the candidate may be, at each of `latency_quantiles`: 0.05 is 5 %."""
+    latency_increase_harmless_seconds: float = Field(default=0.002, ge=0, le=10)
+    """Or by so much: where answers take less than a millisecond, a fifth more of that is nothing anybody notices."""
     latency_quantiles: tuple[Quantile, ...] = Field(default=(0.5, 0.75, 0.9, 0.95, 0.99), min_length=1, max_length=10)
     """Where the latencies of the two are compared."""
     certified_quantiles: tuple[Quantile, ...] = Field(default=(0.5, 0.95), max_length=10)
@@ -147,6 +149,11 @@ class JudgeSettings(Frozen):
             msg = f"each measure needs a name of its own, and none of {', '.join(RESERVED_NAMES)}"
             raise ValueError(msg)
         return self
+
+    def allowed_seconds(self, stable_seconds: float) -> float:
+        """How long the candidate may take where the stable version takes so long."""
+        by_share = stable_seconds * (1 + self.latency_increase_max)
+        return max(by_share, stable_seconds + self.latency_increase_harmless_seconds)
 
 
 class MeasureJudgement(Frozen):

@@ -22,7 +22,8 @@ STABLE_PLACE = "{stable}"
 APPLICABLE = frozenset(
     {
         *("false_alarm", "false_go", "error_ratio_allowed", "error_ratio_max", "error_share_harmless"),
-        *("latency_increase_max", "latency_quantiles", "certified_quantiles", "requests_together_max"),
+        *("latency_increase_max", "latency_increase_harmless_seconds", "latency_quantiles", "certified_quantiles"),
+        "requests_together_max",
     }
 )
 """Of the settings of a judge, those that say anything where only counters and histograms are known."""

@@ -150,7 +150,8 @@ class CountsJudge:
 
     def _open(self, edges: tuple[float, ...]) -> LatencyWatch:
         self._edges = edges
-        margin = Edges(np.array(edges), self._settings.latency_increase_max)
+        settings = self._settings
+        margin = Edges(np.array(edges), settings.latency_increase_max, settings.latency_increase_harmless_seconds)
         self._watch = LatencyWatch(margin, self._settings.latency_quantiles)
         return self._watch
 
@@ -230,7 +231,7 @@ class CountsJudge:
         found = []
         for index, rule in enumerate(board.rules):
             figures = self._figures(index, evidence, needed[index], blocked=blocked[index], certified=certified[index])
-            sentence = measure_sentence(figures, STABLE, CANDIDATE, self._settings.latency_increase_max)
+            sentence = measure_sentence(figures, STABLE, CANDIDATE, self._settings)
             found.append(MeasureJudgement(**figures._asdict(), sentence=sentence))
             if rule.grade == "block" and blocked[index] and not self._condemned:
                 self._condemned.append(sentence)

@@ -53,6 +53,7 @@ def criteria(workload: ServiceWorkload) -> list[tuple[str, str]]:
     )
     quantiles = ", ".join(f"P{quantile * 100:g}" for quantile in judge.latency_quantiles)
     gates = workload.release.gates
+    harmless = judge.latency_increase_harmless_seconds * 1000
     builds = "; ".join(" ".join(command) for command in workload.build)
     return [
         ("agreement", agreement),
@@ -61,7 +62,7 @@ def criteria(workload: ServiceWorkload) -> list[tuple[str, str]]:
         ("golden", "each sample that was accepted is answered so, before anybody has it"),
         ("health", f"{workload.health.path} answers {workload.health.successes} times in a row"),
         ("errors", f"fewer than {judge.error_ratio_max:g} times those of the version before"),
-        ("latency", f"at most {judge.latency_increase_max:.0%} more at {quantiles}"),
+        ("latency", f"at most {judge.latency_increase_max:.0%}, or {harmless:g} ms, more at {quantiles}"),
         ("detection", "hard failures at once; how long it took stands in the report"),
     ]
 

@@ -262,9 +262,10 @@ def _p95_change(material: Material) -> tuple[Verdict, str]:
     if not before or after is None:
         return "not_yet", "not seen beside each other"
     change = after / before - 1
-    margin = release.settings.judge.latency_increase_max
-    words = f"{change:+.1%} ({before * 1000:.1f} → {after * 1000:.1f} ms), at most {margin:+.0%}; a point, no bound"
-    return ("go" if change <= margin else "no_go"), words
+    allowed = release.settings.judge.allowed_seconds(before)
+    times = f"{before * 1000:.1f} → {after * 1000:.1f} ms"
+    words = f"{change:+.1%} ({times}), at most {allowed * 1000:.1f} ms; a point, no bound"
+    return ("go" if after <= allowed else "no_go"), words
 
 
 def _back_milliseconds(material: Material) -> float | None:

@@ -64,7 +64,9 @@ class Judge:
         """Know nothing yet."""
         settings, stable, candidate = self._settings, self._stable, self._candidate
         self._counter = Counter(stable, candidate, requests_together_max=settings.requests_together_max)
-        self._edges = Edges.logarithmic(settings.latency_increase_max)
+        self._edges = Edges.logarithmic(
+            settings.latency_increase_max, harmless_seconds=settings.latency_increase_harmless_seconds
+        )
         self._latency = LatencyWatch(self._edges, settings.latency_quantiles)
         self._declared: tuple[Declared, ...] = declared_measures(settings)
         self._thresholds = {
@@ -318,7 +320,7 @@ class Judge:
                 required_for_go=rule.required,
                 seconds_to_go=seconds if math.isfinite(seconds) else None,
             )
-            sentence = measure_sentence(figures, self._stable, self._candidate, self._settings.latency_increase_max)
+            sentence = measure_sentence(figures, self._stable, self._candidate, self._settings)
             found.append(MeasureJudgement(**figures._asdict(), sentence=sentence))
             if blocked and not self._condemned:
                 self._condemned.append(sentence)

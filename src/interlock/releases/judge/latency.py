@@ -3,7 +3,8 @@
 tau, the stable version's quantile of the minutes *before* the tick, is a threshold that nothing of the tick could
 choose. The claim "the candidate exceeds (1 + d) tau no more often than the stable version exceeds tau" is one about two
 rates in the same tick; where tau is the stable version's true quantile it is "the candidate's quantile is at most
-(1 + d) times the stable version's". Only requests of one tick are compared, so what changes for both changes nothing.
+(1 + d) times the stable version's". Where (1 + d) tau is less than tau and what nobody notices, the latter counts: that
+only makes the claim weaker. Only requests of one tick are compared, so what changes for both changes nothing.
 """
 
 from __future__ import annotations
@@ -49,25 +50,32 @@ class Exceedances(NamedTuple):
 
 
 class Edges:
-    """Upper edges of buckets in seconds, and for each the edge that is at least (1 + margin) times as long.
+    """Upper edges of buckets in seconds, and for each the edge that is at least (1 + margin) times as long, and longer
+    by `harmless_seconds`.
 
     A latency lies in bucket i if edge i - 1 < latency <= edge i; the last bucket holds what exceeds all edges.
     """
 
-    def __init__(self, seconds: Floats, margin: float) -> None:
+    def __init__(self, seconds: Floats, margin: float, harmless_seconds: float = 0.0) -> None:
         self.seconds = seconds
-        beyond = np.searchsorted(seconds, seconds * (1 + margin) * (1 - 1e-9))
+        allowed = np.maximum(seconds * (1 + margin), seconds + harmless_seconds)
+        beyond = np.searchsorted(seconds, allowed * (1 - 1e-9))
         self.margin_index = np.minimum(beyond, len(seconds))
         """`len(seconds)` where no edge is that long: nothing is known to exceed it."""
 
     @classmethod
     def logarithmic(
-        cls, margin: float, *, shortest: float = SHORTEST_SECONDS, longest: float = LONGEST_SECONDS
+        cls,
+        margin: float,
+        *,
+        harmless_seconds: float = 0.0,
+        shortest: float = SHORTEST_SECONDS,
+        longest: float = LONGEST_SECONDS,
     ) -> Edges:
         """Edges of which one always lies at exactly (1 + margin) times another."""
         width = math.log1p(margin) / math.ceil(math.log1p(margin) / WIDTH_MAX)
         count = math.ceil(math.log(longest / shortest) / width)
-        return cls(shortest * np.exp(width * np.arange(count + 1)), margin)
+        return cls(shortest * np.exp(width * np.arange(count + 1)), margin, harmless_seconds)
 
     def count(self, latencies: Floats, *weights: Floats) -> list[Floats]:
         """For each way to weigh them what lies in each bucket, (len(seconds) + 1,).

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from interlock.core.judgement import MeasureGrade, MeasureJudgement, Verdict
+from interlock.core.judgement import JudgeSettings, MeasureGrade, MeasureJudgement, Verdict
 
 LONG_SECONDS = 3600.0
 """From here on a release that waits for GO is better made another way."""
@@ -35,9 +35,9 @@ class Figures(NamedTuple):
     seconds_to_go: float | None
 
 
-def measure_sentence(measure: Figures, stable: str, candidate: str, margin: float) -> str:
-    """What was counted, how it compares, and how much that says; `margin` is by how much slower it may be."""
-    parts = [_counted(measure, stable, candidate, margin)]
+def measure_sentence(measure: Figures, stable: str, candidate: str, settings: JudgeSettings) -> str:
+    """What was counted, how it compares, and how much that says."""
+    parts = [_counted(measure, stable, candidate, settings)]
     if measure.ratio is not None:
         between = ""
         if measure.ratio_low is not None or measure.ratio_high is not None:
@@ -97,16 +97,21 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
-def _counted(measure: Figures, stable: str, candidate: str, margin: float) -> str:
+def _counted(measure: Figures, stable: str, candidate: str, settings: JudgeSettings) -> str:
     ours = _of(measure.candidate_bad, measure.candidate_seen)
     theirs = _of(measure.stable_bad, measure.stable_seen)
     if measure.threshold_seconds is None:
         return f"{measure.name}: {ours} of {candidate}, {theirs} of {stable}"
-    edge = measure.threshold_seconds * 1000
+    edge, allowed = measure.threshold_seconds, settings.allowed_seconds(measure.threshold_seconds)
     return (
-        f"{measure.name}: {ours} of {candidate} took longer than {edge * (1 + margin):.0f} ms, "
-        f"{theirs} of {stable} longer than {edge:.0f} ms"
+        f"{measure.name}: {ours} of {candidate} took longer than {_milliseconds(allowed)}, "
+        f"{theirs} of {stable} longer than {_milliseconds(edge)}"
     )
+
+
+def _milliseconds(seconds: float) -> str:
+    """Of short ones a tenth counts."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"  # noqa: PLR2004 - as people say
 
 
 def _of(bad: float, seen: float) -> str:
