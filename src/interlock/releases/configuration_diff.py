@@ -9,7 +9,8 @@ from interlock.core.source_layout import SourceFiles
 from interlock.lib.redact import Redactor
 
 LINES_MAX = 200
-LINE_CHARACTERS_MAX = 300
+LINE_CHARACTERS_MAX = 200
+"""Both bounds together: a plan holds 40 kB of it at most."""
 
 
 def configuration_diff(before: SourceFiles, after: SourceFiles, redactor: Redactor) -> str:

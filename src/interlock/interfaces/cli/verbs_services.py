@@ -58,14 +58,14 @@ def list_versions(
 
 def _row(each: Record) -> tuple[str, ...]:
     how = each.text("phase") if each.text("stage") == "running" and "phase" in each else each.text("stage")
-    kind, _, identity = each.text("identity").partition(":")
+    parts = [part.partition(":") for part in each.text("identity").split("+")]  # code, and configuration if any
     return (
         each.text("workload"),
         each.text("version"),
         _word(how),
         each.text("address"),
         each.text("restarts"),
-        f"{kind} {identity.removeprefix('sha256:')[:12]}",
+        " + ".join(f"{kind} {value.removeprefix('sha256:')[:12]}" for kind, _, value in parts),
     )
 
 
