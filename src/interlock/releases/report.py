@@ -23,13 +23,17 @@ class Criterion(NamedTuple):
     """One line of the Go/No-Go table."""
 
     name: str
-    verdict: Verdict
+    verdict: Verdict | None
+    """None for what is told and not judged."""
     words: str
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What one version answered over a release. Latencies in seconds: medians of each second's own."""
+    """What one version answered over a release. Latencies in seconds: medians of each second's own.
+
+    `rescued`: how many of its errors no user met, because the version before answered instead.
+    """
 
     name: str
     requests: int
@@ -37,6 +41,7 @@ class Totals:
     p50: float | None
     p95: float | None
     p99: float | None
+    rescued: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,26 +115,28 @@ def criteria(material: Material) -> list[Criterion]:
     ]
     if isinstance(detected, int | float):
         words = f"{detected * 1000:.0f} ms from the first bad answer of the row"
-        found.append(Criterion("time to detect", "no_go", words))
+        found.append(Criterion("time to detect", None, words))
     back = _back_milliseconds(material)
     if back is not None:
-        found.append(Criterion("time to go back", "go", f"{back:.0f} ms from then until all users were sent back"))
+        found.append(Criterion("time to go back", None, f"{back:.0f} ms from then until all users were sent back"))
     return found
 
 
 def totals(ticks: Iterable[JsonObject], name: str) -> Totals:
     """Over all ticks; a latency is the median of the ticks' own."""
-    requests = errors = 0
+    requests = errors = rescued = 0
     seen: dict[str, list[float]] = {"p50": [], "p95": [], "p99": []}
     for tick in ticks:
         arm = arm_of(tick, name)
         requests += _int(arm.get("n"))
         errors += _int(arm.get("errors"))
+        rescued += _int(arm.get("rescued"))
         for level, values in seen.items():
             value = arm.get(level)
             if isinstance(value, int | float):
                 values.append(float(value))
-    return Totals(name, requests, errors, *(_median(values) for values in seen.values()))
+    p50, p95, p99 = (_median(values) for values in seen.values())
+    return Totals(name, requests, errors, p50, p95, p99, rescued)
 
 
 def follow_up(release: Release) -> str | None:
@@ -288,7 +295,17 @@ def _versions(material: Material) -> list[str]:
         *((level.upper(), *(_milliseconds(getattr(each, level)) for each in found)) for level in ("p50", "p95", "p99")),
     ]
     note = "Latencies are the medians of each second's own."
-    return [*_rows(("", *names), rows), "", note]
+    return [*_rows(("", *names), rows), "", f"{_met(release, found)} {note}"]
+
+
+def _met(release: Release, found: Sequence[Totals]) -> str:
+    """What users met in the end; what the version before answered in place of the candidate is not its request."""
+    rescued = sum(each.rescued for each in found)
+    failed = sum(each.errors for each in found) - rescued
+    words = f"Users met {max(0, failed):,} failed answers in {sum(each.requests for each in found):,} requests"
+    if rescued:
+        words += f"; {release.stable} answered {rescued:,} requests that {release.candidate} had failed"
+    return f"{words}."
 
 
 def _baseline(material: Material) -> list[str]:
@@ -377,7 +394,8 @@ def _cell(text: str) -> str:
 
 
 def _criterion(found: Criterion) -> tuple[str, str, str]:
-    return found.name, {"go": "GO", "no_go": "**NO-GO**", "not_yet": "open"}[found.verdict], found.words
+    words = {"go": "GO", "no_go": "**NO-GO**", "not_yet": "open", None: "-"}
+    return found.name, words[found.verdict], found.words
 
 
 def _rate(found: Totals) -> str:

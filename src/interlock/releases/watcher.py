@@ -197,7 +197,7 @@ class Watcher:
             self._rows.append(row)
             self._rows = self._rows[-WAITING_MAX // 100 :]
             self._live.tell()
-        self._tally = Tally(self._arms)
+        self._tally = self._tally.following()
 
     async def _save(self) -> None:
         """What would be missed after a crash. What waits is judged again then: it came after `read_until`."""

@@ -107,7 +107,7 @@ def show_comparison(screen: Screen, data: Record) -> None:
     ]
     screen.rows(("", *names), [(*row[:-1], row[-1]) for row in rows])
     screen.blank()
-    words = {"go": ("succeeded", "GO"), "no_go": ("failed", "NO-GO")}
+    words = {"go": ("succeeded", "GO"), "no_go": ("failed", "NO-GO"), "": ("", "-")}
     found: list[tuple[Text | str, ...]] = [
         (styled(*words.get(each.text("verdict"), ("warning", "?"))), each.text("name"), each.text("words"))
         for each in data.records("criteria")
