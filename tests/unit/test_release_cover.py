@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from interlock.core.comparison import ComparisonRules
 from interlock.core.project import Project
 from interlock.core.traffic import WHOLE, Arm, Mirror, Routing
 from interlock.core.workload import (
@@ -128,3 +129,17 @@ def test_check_warns_of_steps_out_of_order_and_of_policies_that_know_no_release(
     for words in ("no policy speaks of release.step", "fewer users than the one before", "shadow comes after"):
         assert words in messages, messages
     assert list(inspect_releases(Project(), _Policies())) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("percent", "words"),
+    [(99, "99 % agreement at 99 % confidence takes 459"), (100, "no number of answers proves 100")],
+)
+def test_check_warns_of_a_number_of_comparisons_that_cannot_be_enough(percent: float, words: str) -> None:
+    few = service(ShadowStep(shadow_percent=5, pairs=50))
+    few = few.model_copy(update={"comparison": ComparisonRules(agreement_percent=percent)})
+    found = [str(each["message"]) for each in inspect_releases(Project(workloads={"web": few}), _Policies())]  # type: ignore[arg-type]
+    assert any(words in each for each in found), found
+    enough = service(ShadowStep(shadow_percent=5))
+    found = [str(each["message"]) for each in inspect_releases(Project(workloads={"web": enough}), _Policies())]  # type: ignore[arg-type]
+    assert not any("agreement" in each for each in found)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from interlock.core.comparison import ComparisonRules
 from interlock.core.model import JsonObject
 from interlock.core.workload import CanaryStep, ReleaseSettings, ServiceWorkload, ShadowStep, Source, Traffic
 from interlock.releases.chart import Line, Mark, Panel, draw
@@ -83,6 +84,17 @@ def test_a_plan_says_who_gets_it_when_what_is_watched_and_how_it_goes_back() -> 
         "v1 stays running for 24 h",
     ):
         assert words in text, text
+
+
+def test_a_plan_names_as_many_comparisons_as_the_agreement_takes_whatever_pairs_says() -> None:
+    def said(pairs: int, percent: float = 99) -> str:
+        declared = workload(steps=(ShadowStep(shadow_percent=10, pairs=pairs),))
+        rules = ComparisonRules(agreement_percent=percent)
+        return release_text(declared.model_copy(update={"comparison": rules}), "v1", "v2", {})
+
+    assert "459 answers compared, and agreed (so many prove 99 %" in said(50)
+    assert "1000 answers compared, and agreed" in said(1000)
+    assert "never: no number of answers proves 100 %" in said(50, 100)
 
 
 def test_no_way_back_is_promised_where_there_is_none() -> None:

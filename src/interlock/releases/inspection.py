@@ -9,6 +9,7 @@ from interlock.core.project import Project
 from interlock.core.workload import CanaryStep, ServiceWorkload, ShadowStep
 from interlock.engine.inspection import finding
 from interlock.engine.policy.load import PolicySet
+from interlock.releases.plan_text import pairs_wanted
 
 AREA = "releases"
 NEEDED = ("release.step", "release.rollback")
@@ -45,7 +46,25 @@ def _steps(name: str, service: ServiceWorkload) -> Iterable[JsonObject]:
         yield finding(
             "warning", AREA, f"workloads.{name}: a shadow comes after users have it", "put the shadow step first"
         )
+    for step in release.steps:
+        if isinstance(step, ShadowStep):
+            yield from _pairs(name, step, service)
     if release.irreversible:
         yield finding(
             "warning", AREA, f"workloads.{name}: what goes wrong freezes a release where it is (irreversible)", None
         )
+
+
+def _pairs(name: str, step: ShadowStep, service: ServiceWorkload) -> Iterable[JsonObject]:
+    """A number of comparisons that cannot be enough."""
+    rules, wanted = service.comparison, pairs_wanted(step, service.comparison)
+    if wanted is None:
+        message = f"workloads.{name}: no number of answers proves {rules.agreement_percent:g} % agreement"
+        yield finding("warning", AREA, message, "set `comparison.agreement_percent` to 99.9, or less")
+    elif wanted > step.pairs:
+        message = (
+            f"workloads.{name}: a shadow step says `pairs: {step.pairs}`, and {rules.agreement_percent:g} % agreement at "
+            f"{rules.confidence_percent:g} % confidence takes {wanted}"
+        )
+        fix = f"set `pairs: {wanted}`, or a lower `comparison.agreement_percent`: as it stands {wanted} are compared"
+        yield finding("warning", AREA, message, fix)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from interlock.comparison.evidence import pairs_needed
+from interlock.core.comparison import ComparisonRules
 from interlock.core.workload import CanaryStep, ReleaseSettings, ReleaseStep, ServiceWorkload, ShadowStep
 
 _COLUMN = 14
@@ -29,7 +31,8 @@ def release_text(
         lines += ["No steps: it is built, started and probed, and then all users get it at once.", ""]
     else:
         rows: list[tuple[str, ...]] = [
-            (str(number), *_step_row(step), _longest(step)) for number, step in enumerate(release.steps, start=1)
+            (str(number), *_step_row(step, workload.comparison), _longest(step))
+            for number, step in enumerate(release.steps, start=1)
         ]
         rows.append((str(len(rows) + 1), "all users", f"watched for {duration(release.watch_seconds)}", ""))
         lines += [*_table(("step", "who gets it", "goes on when", ""), rows), ""]
@@ -37,9 +40,19 @@ def release_text(
     return "\n".join([*lines, *_fields(_ways_back(release, stable))])
 
 
-def step_text(step: ReleaseStep) -> str:
+def step_text(step: ReleaseStep, rules: ComparisonRules) -> str:
     """One step in one line."""
-    return ", ".join(part for part in _step_row(step) if part)
+    return ", ".join(part for part in _step_row(step, rules) if part)
+
+
+def pairs_wanted(step: ShadowStep, rules: ComparisonRules) -> int | None:
+    """How many answers a shadow step compares at least: as many as the agreement takes, whatever `pairs` says.
+
+    None for an agreement that no number of answers proves.
+    """
+    if rules.agreement_percent >= 100:  # noqa: PLR2004 - percent
+        return None
+    return max(step.pairs, pairs_needed(rules.agreement_percent, rules.confidence_percent))
 
 
 def criteria(workload: ServiceWorkload) -> list[tuple[str, str]]:
@@ -85,16 +98,23 @@ def _short(identity: str | None) -> str:
     return " + ".join(f"{kind}:{value[:_IDENTITY_CHARACTERS]}" for kind, _, value in pairs if value)
 
 
-def _step_row(step: ReleaseStep) -> tuple[str, str]:
+def _step_row(step: ReleaseStep, rules: ComparisonRules) -> tuple[str, str]:
     if isinstance(step, ShadowStep):
-        pairs = f"{step.pairs} answers compared, and agreed"
-        return f"nobody; {step.shadow_percent:g} % of safe requests are copied", pairs
+        return f"nobody; {step.shadow_percent:g} % of safe requests are copied", _pairs(step, rules)
     goes_on = f"after {duration(step.hold_seconds)} with requests"
     if step.until == "go":
         goes_on = "the judge certifies it"
         if step.hold_seconds:
             goes_on += f", not before {duration(step.hold_seconds)}"
     return f"{step.weight_percent:g} % of users", goes_on
+
+
+def _pairs(step: ShadowStep, rules: ComparisonRules) -> str:
+    wanted = pairs_wanted(step, rules)
+    if wanted is None:
+        return f"never: no number of answers proves {rules.agreement_percent:g} %"
+    more = f" (so many prove {rules.agreement_percent:g} %, `pairs` says {step.pairs})" if wanted > step.pairs else ""
+    return f"{wanted} answers compared, and agreed{more}"
 
 
 def _longest(step: ReleaseStep) -> str:

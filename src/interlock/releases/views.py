@@ -58,7 +58,11 @@ class ReleaseDesk:
         """Where it stands, for programs and people."""
         live, step = self.live.find(release.number), release.current
         steps = release.settings.steps
-        place = f"{release.step + 1} of {len(steps)}: {step_text(step)}" if step is not None else ""
+        place = (
+            f"{release.step + 1} of {len(steps)}: {step_text(step, release.workload.comparison)}"
+            if step is not None
+            else ""
+        )
         judgement = live.judgement if live is not None else None
         return {
             "number": release.number,
@@ -69,7 +73,7 @@ class ReleaseDesk:
             "candidate": release.candidate,
             "identities": {**release.identities},
             "step": release.step,
-            "steps": [step_text(each) for each in steps],
+            "steps": [step_text(each, release.workload.comparison) for each in steps],
             "step_words": place or waiting_words(release),
             "settled": release.settled == release.epoch,
             "percent": percent_of(release),
