@@ -31,7 +31,8 @@ def inspect_releases(project: Project, policies: PolicySet) -> Iterable[JsonObje
         )
     for name, service in services.items():
         yield from _steps(name, service)
-    yield finding("ok", AREA, f"{len(services)} services can be released")
+    count = "1 service" if len(services) == 1 else f"{len(services)} services"
+    yield finding("ok", AREA, f"{count} can be released")
 
 
 def _steps(name: str, service: ServiceWorkload) -> Iterable[JsonObject]:
@@ -63,8 +64,8 @@ def _pairs(name: str, step: ShadowStep, service: ServiceWorkload) -> Iterable[Js
         yield finding("warning", AREA, message, "set `comparison.agreement_percent` to 99.9, or less")
     elif wanted > step.pairs:
         message = (
-            f"workloads.{name}: a shadow step says `pairs: {step.pairs}`, and {rules.agreement_percent:g} % agreement at "
-            f"{rules.confidence_percent:g} % confidence takes {wanted}"
+            f"workloads.{name}: a shadow step says `pairs: {step.pairs}`, and {rules.agreement_percent:g} % agreement"
+            f" at {rules.confidence_percent:g} % confidence takes {wanted}"
         )
         fix = f"set `pairs: {wanted}`, or a lower `comparison.agreement_percent`: as it stands {wanted} are compared"
         yield finding("warning", AREA, message, fix)
