@@ -162,6 +162,25 @@ def test_a_workload_is_forgotten_and_the_others_stay(site: Site) -> None:
     site.proxy.ensure()
 
 
+def test_it_ends_with_its_last_workload_after_what_is_in_flight(site: Site) -> None:
+    site.proxy.apply(site.routing(0))
+    answers: list[Answer] = []
+    waiting = threading.Thread(target=lambda: answers.append(site.ask("/wait")))
+    waiting.start()
+    until(lambda: site.proxy.in_flight("web", "v1.0") == 1)
+    threading.Timer(0.3, site.one.release.set).start()
+    site.proxy.forget("web")
+    waiting.join()
+    assert [answer.status for answer in answers] == [200]
+    assert site.keeper.states() == (), "nothing goes on that has nothing to serve"
+    site.proxy.ensure()
+    assert site.keeper.states() == ()
+    with pytest.raises(ConnectionRefusedError):
+        site.ask()
+    site.proxy.apply(site.routing(WHOLE))
+    assert site.ask().version == "v2.0"
+
+
 # Disasters.
 
 

@@ -29,6 +29,8 @@ START_SECONDS = 15.0
 CLOSING_SECONDS = 0.5
 """Before a reload connections are closed after their next answer for so long: nginx would close them when they are
 idle, which loses a request that is just on its way."""
+DRAIN_SECONDS = 30.0
+"""How long our own nginx may take to answer what it is answering, when it ends with its last workload."""
 LOOK_SECONDS = 0.005
 PLACES = "/usr/local/sbin:/usr/local/bin:/usr/local/nginx/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where our own nginx is looked for."""
@@ -50,6 +52,8 @@ class OneNginx:
             return
         with self._turn():
             in_force = self._in_force()
+            if not in_force and self._end():
+                return
             wanted = {name: structure_of(share.routing, _structure(share)) for name, share in in_force.items()}
             files = self._host.render([*wanted.values()])
             if dict(files) != dict(self._host.installed()):
@@ -102,7 +106,7 @@ class OneNginx:
         return NginxLog(self._log_path(workload), from_end=from_end)
 
     def forget(self, workload: str) -> None:
-        """As the Protocol says; old workers end what they have begun."""
+        """As the Protocol says; old workers end what they have begun, and our own nginx ends with its last workload."""
         with self._turn():
             in_force = self._in_force(besides=workload)
             if workload not in self._recorded():
@@ -110,6 +114,8 @@ class OneNginx:
             left = {name: share for name, share in in_force.items() if name != workload}
             wanted = {name: _structure(share) for name, share in left.items()}
             self._change(wanted, {name: share.routing for name, share in left.items()}, in_force)
+            if not left:
+                self._end()
 
     # What is in force.
 
@@ -187,6 +193,19 @@ class OneNginx:
             finally:
                 self._shares.keep_connections(generation)
         write_whole(self._served, _digest(files))
+
+    def _end(self) -> bool:
+        """With nothing left to serve, and after what is in flight; an operator's goes on, and False is returned."""
+        limit = time.monotonic() + DRAIN_SECONDS
+        while self._host.is_ours and time.monotonic() < limit:
+            if not any(worker.is_leaving for worker in self._host.workers()):
+                break
+            _pause(LOOK_SECONDS)
+        self._host.stop()
+        if self._host.is_ours:
+            self._host.forget()
+            self._served.unlink(missing_ok=True)
+        return self._host.is_ours
 
     def _wait_for_new_workers(self, master: Seen, old: set[tuple[int, int]], said: int) -> None:
         """In force is what every worker serves that still takes requests."""

@@ -47,6 +47,8 @@ class NginxHost(Protocol):
 
     folder: Path
     """Where shares and logs lie."""
+    is_ours: bool
+    """Whether it is for us to start and to stop."""
 
     def render(self, structures: Sequence[Structure]) -> Mapping[str, str]:
         """The files that tell it so."""
@@ -73,7 +75,11 @@ class NginxHost(Protocol):
         ...
 
     def stop(self) -> None:
-        """Let it run no more, where it is ours and never came up."""
+        """Let it run no more, where it is ours."""
+        ...
+
+    def forget(self) -> None:
+        """What it was told last: nothing is installed any more."""
         ...
 
     def reload(self, master: Seen) -> None:
@@ -116,6 +122,8 @@ class OwnNginx:
         keeper: Keeps it running.
         program: The absolute path of nginx, asked for when it is needed; None where there is none.
     """
+
+    is_ours = True
 
     def __init__(self, folder: Path, keeper: Keeper, program: Callable[[], str | None]) -> None:
         self.folder = folder
@@ -192,6 +200,10 @@ class OwnNginx:
         """As the Protocol says."""
         self._keeper.stop(KEPT_NAME)
 
+    def forget(self) -> None:
+        """As the Protocol says."""
+        (self.folder / "nginx.conf").unlink(missing_ok=True)
+
     def reload(self, master: Seen) -> None:
         """As the Protocol says."""
         tell(master, signal.SIGHUP)
@@ -244,6 +256,8 @@ class IncludedNginx:
         folder: Ours to write, his workers' to enter.
         command: nginx as he runs it, by its absolute path, with sudo before it where that is needed.
     """
+
+    is_ours = False
 
     def __init__(self, folder: Path, command: Sequence[str]) -> None:
         self.folder = folder
@@ -309,6 +323,9 @@ class IncludedNginx:
 
     def stop(self) -> None:
         """Not ours to do."""
+
+    def forget(self) -> None:
+        """It stays: his nginx may include it."""
 
     def reload(self, master: Seen) -> None:
         """With his own command."""
