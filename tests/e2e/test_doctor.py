@@ -24,8 +24,10 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh
 
 @pytest.fixture(scope="module")
 def shop(make_shop: Callable[[], Shop]) -> Shop:
+    """A process serves it."""
     made = make_shop()
     made.set_up()
+    assert made.run("exec", "--", "uptime").returncode == 0
     return made
 
 
@@ -46,7 +48,9 @@ def _owner(shop: Shop) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def test_without_a_process_it_looks_at_what_can_be_looked_at_and_starts_none(shop: Shop) -> None:
+def test_without_a_process_it_looks_at_what_can_be_looked_at_and_starts_none(make_shop: Callable[[], Shop]) -> None:
+    shop = make_shop()
+    shop.set_up()
     areas = {finding["area"] for finding in _findings(shop)}
     assert {"tools", "rights", "socket", "clock", "disk", "policies", "keys", "database"} <= areas
     assert ("database", "the tables are not made yet") in _bad(shop)
@@ -56,7 +60,6 @@ def test_without_a_process_it_looks_at_what_can_be_looked_at_and_starts_none(sho
 
 
 def test_a_sound_installation_has_no_error(shop: Shop) -> None:
-    assert shop.run("exec", "--", "uptime").returncode == 0
     assert _bad(shop) == []
     assert "interlock_app" in str(_findings(shop))
     text = shop.run("doctor").stdout

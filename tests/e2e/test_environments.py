@@ -16,9 +16,20 @@ if TYPE_CHECKING:
 def shop(make_shop: Callable[[], Shop]) -> Shop:
     made = make_shop()
     made.set_up()
-    (made.folder / "interlock.prod.yaml").write_text("limits: {waiting_per_agent_max: 1}\n")
     (made.folder / "interlock.dev.yaml").write_text("name: playground\n")
+    (made.folder / "interlock.prod.yaml").write_text("limits: {waiting_per_agent_max: 1}\n")
     return made
+
+
+def _in_prod(shop: Shop) -> None:
+    """What is recorded is `prod`, where a test before left something else."""
+    record = shop.folder / ".interlock" / "environment"
+    if record.exists() and record.read_text() == "prod\n":
+        return
+    assert shop.run("stop").returncode == 0
+    record.unlink(missing_ok=True)
+    started = shop.json("status", INTERLOCK_ENVIRONMENT="prod")["data"]["resident"]["project"]
+    assert started["environment"] == "prod"
 
 
 def _asked(shop: Shop, number: int) -> dict[str, Any]:
@@ -28,8 +39,7 @@ def _asked(shop: Shop, number: int) -> dict[str, Any]:
 
 
 def test_the_first_start_records_it_and_everybody_is_held_to_it(shop: Shop) -> None:
-    first = shop.json("status", INTERLOCK_ENVIRONMENT="prod")["data"]["resident"]["project"]
-    assert first["environment"] == "prod"
+    _in_prod(shop)
     assert shop.json("status")["data"]["resident"]["project"]["environment"] == "prod", "who says nothing takes it"
     assert " · prod · " in shop.run("status").stdout
     refused = shop.json("status", code=5, INTERLOCK_ENVIRONMENT="dev")["data"]["error"]
@@ -41,6 +51,7 @@ def test_the_first_start_records_it_and_everybody_is_held_to_it(shop: Shop) -> N
 
 
 def test_each_run_keeps_the_digest_of_the_configuration_that_was_in_force(shop: Shop) -> None:
+    _in_prod(shop)
     first = _asked(shop, shop.json("exec", "--", "uptime")["data"]["run"]["number"])
     second = _asked(shop, shop.json("exec", "--", "uptime")["data"]["run"]["number"])
     assert first["environment"] == "prod"
@@ -56,6 +67,7 @@ def test_each_run_keeps_the_digest_of_the_configuration_that_was_in_force(shop: 
 
 
 def test_a_backup_holds_the_overlays_and_which_of_them_was_in_force(shop: Shop) -> None:
+    _in_prod(shop)
     archive = shop.folder / "backup.tar.gz"
     assert shop.run("backup", str(archive)).returncode == 0
     with tarfile.open(archive, "r:gz") as tar:
@@ -69,6 +81,7 @@ def test_a_backup_holds_the_overlays_and_which_of_them_was_in_force(shop: Shop) 
 
 def test_the_key_does_not_change_the_environment_of_a_process_that_runs(shop: Shop) -> None:
     """What was recorded counts more than the key; without a record a changed key waits for a restart."""
+    _in_prod(shop)
     file = shop.folder / "interlock.yaml"
     text = file.read_text()
     file.write_text(text + "environment: dev\n")
@@ -88,6 +101,7 @@ def test_the_key_does_not_change_the_environment_of_a_process_that_runs(shop: Sh
 
 
 def test_whoever_starts_it_himself_may_choose_another(shop: Shop) -> None:
+    assert shop.run("stop").returncode == 0
     process = shop.start("serve", "--no-http", "--environment", "dev")
     try:
         told = process.stderr.readline() if process.stderr else ""
@@ -103,14 +117,14 @@ def test_whoever_starts_it_himself_may_choose_another(shop: Shop) -> None:
 
 
 def test_an_overlay_that_is_missing_keeps_it_from_starting_and_says_which_there_are(shop: Shop) -> None:
+    assert shop.run("stop").returncode == 0
     refused = shop.json("serve", "--environment", "prd", code=3)["data"]["error"]
     assert refused["code"] == "project.environment"
     assert "dev, prod" in refused["fix"]
 
 
 def test_an_overlay_is_interlocks_own_and_is_not_changed_through_the_door(shop: Shop) -> None:
-    assert shop.run("serve", "--environment", "nowhere").returncode == 3
-    (shop.folder / ".interlock" / "environment").unlink()
+    _in_prod(shop)
     target = shop.folder / "interlock.prod.yaml"
     done = shop.json("exec", "--confirm", "--reason", "x", "--", "rm", str(target), code=4)
     assert done["status"] == "denied"

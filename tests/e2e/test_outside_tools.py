@@ -87,20 +87,21 @@ def test_only_a_person_accepts(shop: Resident) -> None:
 
 
 def test_a_person_sees_all_that_a_tool_says_of_itself_before_he_accepts_it(shop: Resident) -> None:
-    ask = {"action": "mcp.accept", "args": {"server": "tickets", "tool": "count"}}
+    ask = {"action": "mcp.accept", "args": {"server": "tickets", "tool": "put"}}
     proposal = shop.ask("propose", ask=ask)["proposal"]
-    assert '"minimum": 1' in proposal["plan"]["preview"]
+    assert '"maxLength": 100' in proposal["plan"]["preview"]
     assert "does what it is called" in proposal["plan"]["preview"]
 
 
 def test_an_agents_call_waits_for_a_person_and_is_made_once(shop: Resident) -> None:
     accept(shop, "append")
+    before = len(done(shop))
     run = call(shop, "append", "claude", text="from claude")
     assert (run["state"], run["risk"], run["targets"]) == ("waiting", "high", ["mcp:tickets/append"])
-    assert not done(shop)
+    assert len(done(shop)) == before
     run = approve(shop, run)
     assert run["state"] == "succeeded", run["state_reason"]
-    assert done(shop) == ['append {"text": "from claude"}']
+    assert done(shop)[before:] == ['append {"text": "from claude"}']
     assert output(shop, run["number"]).startswith("append by ")
 
 

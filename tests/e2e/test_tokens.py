@@ -84,8 +84,9 @@ def test_the_bearer_of_a_token_is_its_actor_and_evidence_says_by_which_token_he_
     rows = served.view("evidence", run=run["number"])["rows"]
     asked = rows[0]["line"]["data"]
     assert (asked["actor"], asked["via"]) == ("service:deploy", identity)
-    (listed,) = served.view("tokens", actor="service:deploy")["tokens"]
-    assert (listed["id"], listed["state"], listed["created_by"]) == (identity, "good", "person:ann")
+    tokens = served.view("tokens", actor="service:deploy")["tokens"]
+    (listed,) = [each for each in tokens if each["id"] == identity]
+    assert (listed["state"], listed["created_by"]) == ("good", "person:ann")
     assert listed["last_used_at"].endswith(":00:00+00:00")
 
 
