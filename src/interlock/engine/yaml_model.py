@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from interlock.core.errors import InterlockError, Invalid
 from interlock.core.model import JsonObject
+from interlock.engine.model_places import Place, meant
 from interlock.lib.strict_yaml import Document, YamlFault, read_yaml
 from interlock.lib.strict_yaml import Path as YamlPath
 
@@ -51,8 +52,8 @@ def to_model(model: type[Model], document: Document, file: str, code: str, more:
         return model.model_validate_json(json.dumps({**document.data, **(more or {})}), strict=True)
     except ValidationError as error:
         faults = Faults(document)
-        for detail in error.errors(include_url=False):
-            _add_detail(faults, model, detail)
+        for place, detail in meant(model, document.data, error.errors(include_url=False)):
+            _add_detail(faults, place, detail)
         raise invalid(file, faults.found, code) from error
 
 
@@ -102,13 +103,15 @@ def faults_of(error: InterlockError) -> list[JsonObject]:
     return [fault for fault in found if isinstance(fault, dict)] if isinstance(found, list) else []
 
 
-def _add_detail(faults: Faults, root: type[BaseModel], detail: ErrorDetails) -> None:
+def _add_detail(faults: Faults, place: Place, detail: ErrorDetails) -> None:
     """One complaint of the model, in our words."""
-    path: YamlPath = detail["loc"]
+    path = place.path
     kind = detail["type"]
     given = detail["input"]
-    if kind == "extra_forbidden":
-        known = _known_keys(root, path[:-1])
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        _add_tag(faults, path, detail)
+    elif kind == "extra_forbidden":
+        known = place.keys
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         fix = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known) or 'nothing'}."
         faults.add(path, f"unknown key `{path[-1]}`", fix)
@@ -130,16 +133,15 @@ def _shown(given: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
 
 
-def _known_keys(root: type[BaseModel], path: YamlPath) -> list[str]:
-    """The keys that the model at this place knows, as they are written in YAML."""
-    model: Any = root
-    for part in path:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field is not None else model
-        while not (isinstance(model, type) and issubclass(model, BaseModel)):
-            inner = [each for each in getattr(model, "__args__", ()) if each not in {str, int, type(None), ...}]
-            if not inner:
-                break
-            model = inner[-1]
-    fields = getattr(model, "model_fields", {})
-    return sorted(field.alias or name for name, field in fields.items())
+def _add_tag(faults: Faults, path: YamlPath, detail: ErrorDetails) -> None:
+    """The key that says which of several models is meant is missing, or says none of them."""
+    told = detail.get("ctx", {})
+    key = str(told.get("discriminator", "kind")).strip("'")
+    allowed = [word.strip("' ") for word in str(told.get("expected_tags", "")).split(",") if word.strip("' ")]
+    if not allowed:
+        faults.add((*path, key), f"`{key}` is missing", f"Add `{key}: ...`.")
+        return
+    given = str(told.get("tag"))
+    near = difflib.get_close_matches(given, allowed, n=1)
+    fix = f"Did you mean `{near[0]}`? " if near else ""
+    faults.add((*path, key), f"`{given}` is no {key}", f"{fix}Allowed: {', '.join(allowed)}.")
