@@ -36,6 +36,7 @@ class Asking:
         confirm: The value of `--confirm`: None when it was not given, `BARE_CONFIRM` without a digest.
         wait: Whether to follow the Run to its end.
         verbose: Whether to say how a Run ended that only looked.
+        closing: Whether to say that it succeeded; a caller who has better words for that says it himself.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Asking:
     confirm: str | None = None
     wait: bool = True
     verbose: bool = False
+    closing: bool = True
 
 
 class Request(Protocol):
@@ -70,7 +72,7 @@ def ask(caller: Caller, asking: Asking) -> Answer:
     if isinstance(outcome, Answer):
         return outcome
     run = _second_confirmation(caller, stream, outcome, wait=asking.wait)
-    return told(caller, run, stream, verbose=asking.verbose)
+    return told(caller, run, stream, verbose=asking.verbose, closing=asking.closing)
 
 
 def ask_with(caller: Caller, asking: Asking, request: Request) -> Record | Answer:
@@ -92,7 +94,7 @@ def ask_with(caller: Caller, asking: Asking, request: Request) -> Record | Answe
     return _shown(caller, asking, proposal) if proposal else result.record("run")
 
 
-def told(caller: Caller, run: Record, stream: RunStream, *, verbose: bool = False) -> Answer:
+def told(caller: Caller, run: Record, stream: RunStream, *, verbose: bool = False, closing: bool = True) -> Answer:
     """The answer about a Run that was followed: for people its closing line, for programs all of it."""
     answer = answer_of_run(run, as_agent=caller.acting_as is not None)
     if not caller.table:
@@ -100,7 +102,7 @@ def told(caller: Caller, run: Record, stream: RunStream, *, verbose: bool = Fals
         if stream.output_is_cut:
             answer.warnings.append(f"the output is cut; interlock output {run.number('number')} has all of it")
         return answer
-    if run.text("state") != "succeeded" or run.flag("changes") or verbose:
+    if run.text("state") != "succeeded" or (closing and run.flag("changes")) or verbose:
         sys.stdout.flush()
         write_note(sentence_of_run(run))
     return answer

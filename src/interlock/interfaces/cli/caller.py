@@ -30,6 +30,8 @@ class Caller:
     asked_as: str | None = None
     run: int | None = None
     """The Run that is being waited for, for the words after Ctrl-C."""
+    release: tuple[str, int] | None = None
+    """Workload and number of the release that is being followed, likewise."""
     asked_here: bool = False
     """Whether that Run is this invocation's own ask, rather than one that it decides on or follows."""
     _resident: Resident | None = field(default=None, repr=False)

@@ -60,6 +60,13 @@ def answer_of_interruption(caller: Caller) -> Answer:
     answer = Answer(status="interrupted", exit_code=INTERRUPTED)
     if caller.table:
         sys.stderr.write("\n")
+    if caller.release is not None:
+        caller.close()
+        name, release = caller.release
+        answer.data = {"workload": name, "release": release}
+        answer.warnings = [say("you stopped watching; release {number} of {name} goes on", number=release, name=name)]
+        answer.next = [f"interlock release watch {name}", f"interlock release abort {name}"]
+        return answer
     if caller.run is None:
         return answer
     number = caller.run

@@ -184,6 +184,11 @@ class Screen:
         ):
             if seconds < limit:
                 return (future if ahead else past).format(n=int(seconds // size))
+        return self.local_time(moment)
+
+    @staticmethod
+    def local_time(moment: datetime) -> str:
+        """Date and time where the reader is."""
         return f"{moment.astimezone():%Y-%m-%d %H:%M}"
 
 

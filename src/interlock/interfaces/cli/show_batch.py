@@ -16,19 +16,6 @@ def _verdict(word: str) -> Text:
     return styled(*_VERDICTS.get(word, ("warning", "?")))
 
 
-def show_batches(screen: Screen, found: list[Record]) -> None:
-    """A row each, below the releases of services; nothing where there is none."""
-    if not found:
-        return
-    screen.blank()
-    rows = []
-    for each in found:
-        routing = each.record("routing")
-        percent = f"{routing.text('percent')} %" if routing.text("candidate") else ""
-        rows.append((each.text("workload"), routing.text("stable"), routing.text("candidate"), percent))
-    screen.rows((say("workload"), say("in force"), say("on its way"), ""), rows)
-
-
 def show_batch(screen: Screen, found: Record) -> None:
     """All of one."""
     routing = found.record("routing")

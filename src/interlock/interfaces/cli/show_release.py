@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.text import Text
 
@@ -12,6 +12,9 @@ from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, parse_time, styled
 from interlock.interfaces.cli.terminal import visible_line
 from interlock.interfaces.messages import say
+
+if TYPE_CHECKING:
+    from interlock.interfaces.cli.standing import Standings
 
 BAR_COLUMNS = 20
 _BAD = frozenset({"going_back", "rolled_back", "failed", "frozen", "aborted", "stuck"})
@@ -55,6 +58,42 @@ def show_releases(screen: Screen, found: list[Record]) -> None:
     screen.rows(("", say("workload"), say("versions"), say("state"), say("asked"), say("why")), rows)
 
 
+def show_workloads(screen: Screen, found: Standings) -> None:
+    """A row each: what users have, what is on its way, and what happened last."""
+    if not found.workloads:
+        screen.quiet(say("interlock.yaml declares no workloads"))
+        return
+    rows = []
+    for each in found.workloads:
+        way = f"{each.active.text('candidate')} {share_of(each.active)} %" if each.active else each.on_its_way
+        last = Text(say("release {number}", number=each.last.number("number")) + "  ") if each.last else Text("")
+        rows.append(
+            (
+                Text(each.workload, style="bold"),
+                each.in_force or say("no version yet"),
+                way or "-",
+                last.append_text(_state(each.last)) if each.last else "-",
+            )
+        )
+    screen.rows((say("workload"), say("in force"), say("on its way"), say("last release")), rows)
+
+
+def sentence_of_release(release: Record) -> Text:
+    """What became of it: `release 3 was rolled back: v1.0 is in force`."""
+    line = Text(say("release {number}", number=release.number("number")) + " ").append_text(_state(release))
+    if not release.flag("over"):
+        return line.append(
+            say(", {percent} % of users have {name}", percent=share_of(release), name=release.text("candidate"))
+        )
+    now = release.text("candidate") if release.text("state") == "released" else release.text("stable")
+    return line.append(say(": users were left with {name}", name=now)) if now else line
+
+
+def share_of(release: Record) -> str:
+    """In percent, without an empty fraction."""
+    return release.text("percent").removesuffix(".0")
+
+
 def show_release(screen: Screen, data: Record) -> None:
     """All of one."""
     found = data.records("releases")
@@ -62,22 +101,18 @@ def show_release(screen: Screen, data: Record) -> None:
         screen.quiet(say("nothing was released yet; try: interlock release plan WORKLOAD VERSION"))
         return
     one = found[0]
-    warm = one.text("warm_until")
     screen.heading(say("{name}, release {number}", name=one.text("workload"), number=one.number("number")))
     screen.fields(
         [
             (say("versions"), _change(one)),
             (say("state"), _state(one)),
-            (say("users"), say("{percent} % have {name}", percent=one.text("percent"), name=one.text("candidate"))),
+            (say("users"), say("{percent} % have {name}", percent=share_of(one), name=one.text("candidate"))),
             (say("step"), one.text("step_words")),
             (say("watched for"), f"{one.number('watched_seconds')} s" if not one.flag("over") else ""),
             (say("judge"), one.text("judge_words")),
             (say("why"), one.text("reason")),
             (say("asked by"), f"{one.text('started_by')} (Run {one.number('run')})"),
-            (
-                say("way back"),
-                say("{name} until {when}", name=one.text("stable"), when=screen.moment(warm)) if warm else "",
-            ),
+            (say("way back"), _way_back(screen, one)),
         ],
         indent=2,
     )
@@ -88,6 +123,14 @@ def show_release(screen: Screen, data: Record) -> None:
     for line in lines:
         run = f"  Run {line.number('run')}" if line.number("run") else ""
         screen.line(_clock(line), "  ", _styled(line), Text(run, style="dim"), indent=2)
+
+
+def _way_back(screen: Screen, release: Record) -> str:
+    """Only of one whose version users still have: of any other the warm version is about to be stopped."""
+    warm = parse_time(release.text("warm_until"))
+    if warm is None or release.text("state") != "released" or not release.text("stable"):
+        return ""
+    return say("{name} is kept running until {when}", name=release.text("stable"), when=screen.local_time(warm))
 
 
 def show_comparison(screen: Screen, data: Record) -> None:

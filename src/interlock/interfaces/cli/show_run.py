@@ -8,6 +8,7 @@ from interlock.interfaces.cli.outcome import missing_in_words, sentence_of_run, 
 from interlock.interfaces.cli.plan import executed_fields, show_arguments, show_plan
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
+from interlock.interfaces.cli.show_release import sentence_of_release
 from interlock.interfaces.messages import say
 from interlock.interfaces.resident_words import text_in_words
 
@@ -60,14 +61,15 @@ def show_pending(screen: Screen, runs: list[Record]) -> None:
         show_arguments(screen, plan, indent=4)
 
 
-def show_run(screen: Screen, run: Record, evidence: Record) -> None:
-    """One Run: who, what, plan, decision, verdicts, evidence."""
+def show_run(screen: Screen, run: Record, evidence: Record, release: Record | None = None) -> None:
+    """One Run: who, what, plan, decision, verdicts, evidence; and what became of the release that it began."""
     state = run.text("state")
     screen.line(Text(f"Run {run.number('number')}  ", style="bold"), styled(state, state_in_words(state)))
     exit_code = run.text("exit_code")
     screen.fields(
         [
             (say("because"), text_in_words(run.text("state_reason"))),
+            (say("release"), sentence_of_release(release) if release else ""),
             (say("asked by"), _asker(run)),
             (say("reason"), run.text("reason")),
             (say("asked"), screen.moment(run.text("created_at"))),
@@ -109,14 +111,16 @@ def show_evidence(screen: Screen, rows: list[Record]) -> None:
     screen.rows(("", "", ""), shown, indent=2)
 
 
-def show_why(screen: Screen, told: Record) -> None:
-    """Sentences, then what to choose from."""
+def show_why(screen: Screen, told: Record, release: Record | None = None) -> None:
+    """Sentences, then what to choose from; and what became of the release that it began."""
     run = told.record("run")
     screen.line(styled(told.text("state"), sentence_of_run(run)))
     screen.quiet(run.text("summary"), indent=2)
     screen.blank()
     for sentence in dict.fromkeys(told.texts("why")):
         screen.line("· ", text_in_words(sentence), indent=2)
+    if release:
+        screen.line("· ", sentence_of_release(release), indent=2)
     following = told.records("next")
     if following:
         screen.blank()

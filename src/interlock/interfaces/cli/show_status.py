@@ -7,21 +7,28 @@ from rich.text import Text
 from interlock.interfaces.cli.outcome import state_in_words
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
+from interlock.interfaces.cli.show_release import sentence_of_release
+from interlock.interfaces.cli.standing import NEEDS_SOMEBODY, Standings
 from interlock.interfaces.messages import say
 from interlock.interfaces.resident_words import text_in_words
 
+NO_WORKLOADS = Standings((), ())
 
-def show_status(screen: Screen, hello: Record, data: Record) -> None:
-    """`hello` is the resident process about itself, `data` the view `status`."""
+
+def show_status(screen: Screen, hello: Record, data: Record, found: Standings = NO_WORKLOADS) -> None:
+    """`hello` is the resident process about itself, `data` the view `status`, `found` how the workloads stand."""
     _show_head(screen, hello)
     attention = data.records("attention")
     waiting = [run for run in attention if run.text("state") == "waiting"]
     unresolved = [run for run in attention if run.text("state") == "unresolved"]
-    if waiting:
+    stopped = [each for each in found.active if each.text("state") in NEEDS_SOMEBODY]
+    if waiting or stopped:
         screen.blank()
         screen.heading(say("Needs you"))
         for run in waiting:
             _show_run(screen, run, run.text("created_at"))
+        for release in stopped:
+            _show_release(screen, release)
     _show_broken(screen, unresolved, data.records("troubles"))
     _show_freezes(screen, data.records("freezes"))
     running = data.records("running")
@@ -30,11 +37,14 @@ def show_status(screen: Screen, hello: Record, data: Record) -> None:
         screen.heading(say("Running"))
         for run in running:
             _show_run(screen, run, run.text("created_at"))
+    _show_workloads(screen, found)
     recent = data.records("recent")
     screen.blank()
     screen.heading(say("Last"))
     for run in recent:
         _show_run(screen, run, run.text("closed_at"))
+        if release := found.of_run(run):
+            screen.line(sentence_of_release(release), indent=4)
     if not recent:
         screen.quiet(say("nothing yet; try: interlock exec -- uptime"), indent=2)
     _show_log(screen, data.record("log"))
@@ -79,6 +89,28 @@ def _show_freezes(screen: Screen, freezes: list[Record]) -> None:
         when = say("ends {when}", when=screen.moment(until)) if until else say("until it is lifted")
         screen.line(styled("warning", what), Text(f"  {freeze.text('reason')}"), indent=2)
         screen.quiet(f"{freeze.text('set_by')} · {when}", indent=4)
+
+
+def _show_workloads(screen: Screen, found: Standings) -> None:
+    moving = [each for each in found.active if each.text("state") not in NEEDS_SOMEBODY]
+    if moving:
+        screen.blank()
+        screen.heading(say("On their way"))
+        for release in moving:
+            _show_release(screen, release)
+    if found.workloads:
+        screen.blank()
+        screen.heading(say("In force"))
+        rows = [(each.workload, each.in_force or say("no version yet")) for each in found.workloads]
+        screen.rows(("", ""), rows, indent=2)
+
+
+def _show_release(screen: Screen, release: Record) -> None:
+    """As `_show_run`: two short lines."""
+    change = f"{release.text('stable') or '-'} → {release.text('candidate')}"
+    screen.line(Text(release.text("workload"), style="bold"), f"  {change}  ", sentence_of_release(release), indent=2)
+    told = (release.text("step_words"), release.text("judge_words"), release.text("reason"))
+    screen.quiet(" · ".join(word for word in told if word), indent=4)
 
 
 def _show_run(screen: Screen, run: Record, at: str) -> None:

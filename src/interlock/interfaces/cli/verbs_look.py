@@ -11,6 +11,7 @@ from interlock.core.errors import Invalid
 from interlock.interfaces.cli.answer import Answer
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.complete import complete_action, complete_run
+from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.stream import RunStream
 from interlock.interfaces.cli.verb import verb
 from interlock.interfaces.errors import NOTHING_DONE_YET, STATE_CODES
@@ -34,7 +35,10 @@ RunNumber = Annotated[
 )
 def status(caller: Caller) -> Answer:
     """One screen."""
+    from interlock.interfaces.cli.standing import NEEDS_SOMEBODY, standings_where_allowed
+
     data, hello = caller.view("status"), caller.resident.hello
+    found = standings_where_allowed(caller)
     attention = data.records("attention")
     waits = [f"interlock show {run.number('number')}" for run in attention if run.text("state") == "waiting"]
     broken = [f"interlock why {run.number('number')}" for run in attention if run.text("state") == "unresolved"]
@@ -42,9 +46,15 @@ def status(caller: Caller) -> Answer:
     def show(screen: Screen) -> None:
         from interlock.interfaces.cli.show_status import show_status
 
-        show_status(screen, hello, data)
+        show_status(screen, hello, data, found)
 
-    return Answer(data={"resident": dict(hello.data), **data.data}, next=(broken[:1] + waits[:1]), show=show)
+    stopped = [each.text("workload") for each in found.active if each.text("state") in NEEDS_SOMEBODY]
+    following = [*broken[:1], *waits[:1], *[f"interlock release status {name}" for name in stopped[:1]]]
+    told = {
+        "workloads": [each.to_json() for each in found.workloads],
+        "releases": [dict(each.data) for each in found.active],
+    }
+    return Answer(data={"resident": dict(hello.data), **data.data, **told}, next=following, show=show)
 
 
 @verb(
@@ -113,15 +123,23 @@ def log(
 def show(caller: Caller, run: RunNumber) -> Answer:
     """The Run, its plan, decision, verdicts and evidence."""
     found, evidence = caller.view("run", run=run), caller.view("evidence", run=run)
+    release = _release_of(caller, found)
 
     def draw(screen: Screen) -> None:
         from interlock.interfaces.cli.show_run import show_run
 
-        show_run(screen, found, evidence)
+        show_run(screen, found, evidence, release)
 
-    return Answer(
-        status=found.text("state"), data={"run": dict(found.data), "evidence": evidence.data.get("rows")}, show=draw
-    )
+    told = {"run": dict(found.data), "evidence": evidence.data.get("rows")}
+    told |= {"release": dict(release.data)} if release else {}
+    return Answer(status=found.text("state"), data=told, show=draw)
+
+
+def _release_of(caller: Caller, run: Record) -> Record:
+    """The release that a Run began, as it stands now; empty where it began none."""
+    from interlock.interfaces.cli.standing import standings_where_allowed
+
+    return standings_where_allowed(caller).of_run(run) if run.text("action") == "release.start" else Record({})
 
 
 @verb(
@@ -156,13 +174,15 @@ def why(caller: Caller, run: RunNumber) -> Answer:
     """One screen."""
     data = caller.view("why", run=run)
     following = [step.text("command") for step in data.records("next")]
+    release = _release_of(caller, data.record("run"))
 
     def draw(screen: Screen) -> None:
         from interlock.interfaces.cli.show_run import show_why
 
-        show_why(screen, data)
+        show_why(screen, data, release)
 
-    return Answer(status=data.text("state"), data=dict(data.data), next=[] if caller.table else following, show=draw)
+    told = {**data.data, **({"release": dict(release.data)} if release else {})}
+    return Answer(status=data.text("state"), data=told, next=[] if caller.table else following, show=draw)
 
 
 @verb(

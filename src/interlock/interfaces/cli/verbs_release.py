@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interlock.interfaces.cli.answer import Answer
+from interlock.core.errors import InterlockError, Permanent, Transient
+from interlock.interfaces.cli.answer import Answer, write_note
 from interlock.interfaces.cli.asking import CONFIRM_HERE, Asking, ask
 from interlock.interfaces.cli.caller import Caller
 from interlock.interfaces.cli.record import Record
@@ -16,6 +18,7 @@ from interlock.interfaces.cli.verbs_batch import add_batch_verbs, batch_answer, 
 from interlock.interfaces.errors import FAILED, NOT_FOUND, NOTHING_DONE_YET, SUCCEEDED, UNRESOLVED
 from interlock.interfaces.local.client import Disconnected
 from interlock.interfaces.messages import say
+from interlock.interfaces.resident_words import error_in_words
 
 if TYPE_CHECKING:
     from interlock.interfaces.cli.screen import Screen
@@ -26,6 +29,7 @@ BACK = frozenset({"rolled_back", "failed", "aborted"})
 """What whoever goes back wants."""
 LOOK_SECONDS = 10
 RESUMES_MAX = 5
+LISTED = 20
 RESTS = frozenset({"released", "rolled_back", "failed", "aborted", "paused", "frozen"})
 
 app = typer.Typer()
@@ -162,19 +166,17 @@ def status(
     batch = batch_answer(caller, workload) if workload is not None else None
     if batch is not None:
         return batch
+    if workload is None and release is None:
+        return _standings(caller)
     data = caller.view("releases", workload=workload, release=release)
     found = data.records("releases")
-    batches = caller.view("batches").records("batches") if workload is None else []
+    if not found:
+        caller.view("traffic", workload=workload)  # says that there is no such workload
 
     def show(screen: Screen) -> None:
-        from interlock.interfaces.cli.show_batch import show_batches
-        from interlock.interfaces.cli.show_release import show_release, show_releases
+        from interlock.interfaces.cli.show_release import show_release
 
-        if workload is None and release is None:
-            show_releases(screen, found)
-            show_batches(screen, batches)
-        else:
-            show_release(screen, data)
+        show_release(screen, data)
 
     following = [f"interlock release watch {found[0].text('workload')}"] if found and not found[0].flag("over") else []
     return Answer(data=dict(data.data), next=following, show=show)
@@ -265,7 +267,8 @@ def report(caller: Caller, workload: Workload, *, release: OfRelease = None) -> 
     def show(screen: Screen) -> None:
         screen.raw(data.text("text"))
 
-    return Answer(data=dict(data.data), warnings=[say("kept as {path}", path=path) for path in files[:1]], show=show)
+    kept = [say("kept as {path}", path=path) for path in files[:1]] if caller.table else []
+    return Answer(data=dict(data.data), warnings=kept, show=show)
 
 
 @verb(
@@ -291,6 +294,28 @@ def compare(caller: Caller, workload: Workload, *, release: OfRelease = None) ->
 
 
 add_batch_verbs(release_app)
+
+
+def _standings(caller: Caller) -> Answer:
+    """All workloads, a line each, and the newest releases."""
+    from interlock.interfaces.cli.standing import read_standings
+
+    found = read_standings(caller)
+
+    def show(screen: Screen) -> None:
+        from interlock.interfaces.cli.show_release import show_releases, show_workloads
+
+        show_workloads(screen, found)
+        if found.releases:
+            screen.blank()
+            show_releases(screen, [*found.releases][:LISTED])
+
+    data = {
+        "workloads": [each.to_json() for each in found.workloads],
+        "releases": [dict(each.data) for each in found.releases[:LISTED]],
+    }
+    following = [f"interlock release watch {each.text('workload')}" for each in found.active]
+    return Answer(data=data, next=following, show=show)
 
 
 def _args(workload: str, version: str, at_once: bool) -> dict[str, object]:
@@ -337,20 +362,68 @@ def _order(
     """Ask; when that was done and somebody stays, follow the release."""
     told = reason or args.get("reason")
     params: dict[str, object] = {"ask": {"action": action, "args": args, "reason": told}}
-    answer = ask(caller, Asking("submit", params, [*words, CONFIRM_HERE], confirm=confirm))
     workload = str(args["workload"])
+    begins = action == "release.start"
+    try:
+        answer = ask(caller, Asking("submit", params, [*words, CONFIRM_HERE], confirm=confirm, closing=not begins))
+    except Disconnected as error:
+        return _lost(caller, workload, error)
     if answer.status != "succeeded":
         return answer
+    if begins:
+        _tell_beginning(caller, workload)
     if not wait:
         answer.next = [f"interlock release watch {workload}", f"interlock release status {workload}"]
         return answer
     return _follow(caller, workload, None, after, wanted)
 
 
+def _tell_beginning(caller: Caller, workload: str) -> None:
+    """That a Run succeeded which only records the release would be read as if the release had."""
+    found = _view(caller, "releases", {"workload": workload}).records("releases")
+    if caller.table and found:
+        sys.stdout.flush()
+        number, version, run = found[0].number("number"), found[0].text("candidate"), found[0].number("run")
+        write_note(
+            say(
+                "release {number} of {name} to {version} began (Run {run})",
+                number=number,
+                name=workload,
+                version=version,
+                run=run,
+            )
+        )
+
+
+def _lost(caller: Caller, workload: str, error: InterlockError, number: int | None = None) -> Answer:
+    """Nobody answers any more. What was begun goes on, or stands where it stood, once Interlock runs again."""
+    caller.close()
+    told = (
+        say("release {number} of {name} goes on when it runs again", number=number, name=workload)
+        if number is not None
+        else say("whether the release began is not known here")
+    )
+    return Answer(
+        status="unknown",
+        exit_code=NOTHING_DONE_YET,
+        data=None if caller.table else {"error": error.to_json()},
+        warnings=[error_in_words(error.code, error.message), told],
+        next=[f"interlock release watch {workload}", f"interlock release status {workload}"],
+    )
+
+
 def _follow(
     caller: Caller, workload: str, number: int | None, after: int = 0, wanted: frozenset[str] = frozenset()
 ) -> Answer:
     """Its timeline as it grows, behind the line `after`, until it rests; `wanted` are ends that are no failure."""
+    try:
+        return _followed(caller, workload, number, after, wanted)
+    except (Transient, Permanent) as error:
+        return _lost(caller, workload, error, caller.release[1] if caller.release is not None else number)
+
+
+def _followed(caller: Caller, workload: str, number: int | None, after: int, wanted: frozenset[str]) -> Answer:
+    """Raises Transient or Permanent when the resident process went away and does not come back."""
     from interlock.interfaces.cli.show_release import Progress
 
     args: dict[str, object] = {"workload": workload, **({"release": number} if number is not None else {})}
@@ -361,6 +434,7 @@ def _follow(
         )
     found = data.records("releases")[0]
     number = found.number("number")
+    caller.release = (workload, number)
     lines: list[object] = []
     with Progress(shown=caller.table, colour=caller.colour) as progress:
         while True:
@@ -374,6 +448,7 @@ def _follow(
             progress.stand(found)
             if found.text("state") in RESTS:
                 break
+    caller.release = None
     return _ended(caller, found, lines, wanted)
 
 
