@@ -104,7 +104,7 @@ def verdict_of(found: OutputComparison, rules: ComparisonRules) -> tuple[Verdict
 
 def agreement_words(pairs: int, disagreeing: int, bound: float) -> str:
     """How far it agrees, in one sentence."""
-    return f"{pairs - disagreeing:,} of {pairs:,} agree, at least {bound:.2%} of all"
+    return f"{pairs - disagreeing:,} of {pairs:,} agree, at least {bound * 100:.2f} % of all"
 
 
 class Criterion(NamedTuple):
@@ -143,7 +143,7 @@ def criteria(
         Criterion(
             "differences",
             "no_go" if blocks else "go",
-            blocks[0] if blocks else f"none that blocks on {len(found)} inputs",
+            blocks[0] if blocks else f"none that blocks on {_inputs(len(found))}",
         ),
         Criterion("agreement", "no_go" if blocks else enough, agreement_words(pairs, disagreeing, bound)),
         _time(found, slower_max),
@@ -152,6 +152,10 @@ def criteria(
         words = f"{failed[0]} differs" if failed else f"{len(samples)} agree"
         lines.insert(2, Criterion("golden samples", "no_go" if failed else "go", words))
     return (*lines[:-1], *_gates(gates, comparisons), lines[-1])
+
+
+def _inputs(count: int) -> str:
+    return "1 input" if count == 1 else f"{count} inputs"
 
 
 def _gates(gates: Sequence[Gate], comparisons: Sequence[BatchComparison]) -> list[Criterion]:

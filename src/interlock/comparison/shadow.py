@@ -219,9 +219,13 @@ def sentence(summary: ShadowSummary, rules: ComparisonRules) -> str:
     return (
         f"{summary.pairs:,} answers of {summary.candidate_version} compared with {summary.stable_version}'s:"
         f" {what} agree in at least {_percent(min(bounds))} ({rules.confidence_percent:g} % confidence)"
-        f"{f', {warned} other fields differ (warned)' if warned else ''}"
+        f"{f', {warned} other {_differ(warned)} (warned)' if warned else ''}"
         f"{f', noise in {_names(noise)}' if noise else ''}"
     )
+
+
+def _differ(fields: int) -> str:
+    return "field differs" if fields == 1 else "fields differ"
 
 
 def _blame(summary: ShadowSummary) -> str:

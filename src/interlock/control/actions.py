@@ -126,7 +126,11 @@ class _Order(Action):
 
 
 def _until(minutes: int | None) -> str:
-    return f" for {minutes} minutes" if minutes is not None else " until it is lifted"
+    return f" for {_minutes(minutes)}" if minutes is not None else " until it is lifted"
+
+
+def _minutes(count: int) -> str:
+    return "1 minute" if count == 1 else f"{count} minutes"
 
 
 class Freeze(_Order):
@@ -213,7 +217,7 @@ class BreakGlass(_Order):
     def plan(self, args: GlassArgs, facts: JsonObject) -> Plan:
         """One step."""
         pattern = str(facts["pattern"])
-        summary = f"break the glass over {pattern} for {args.minutes} minutes: {args.reason}"
+        summary = f"break the glass over {pattern} for {_minutes(args.minutes)}: {args.reason}"
         return self._plan(args, summary[:500], "glass", pattern, reason=args.reason, minutes=args.minutes)
 
 

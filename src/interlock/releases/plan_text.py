@@ -75,9 +75,13 @@ def criteria(workload: ServiceWorkload) -> list[tuple[str, str]]:
         ("golden", "each sample that was accepted is answered so, before anybody has it"),
         ("health", f"{workload.health.path} answers {workload.health.successes} times in a row"),
         ("errors", f"fewer than {judge.error_ratio_max:g} times those of the version before"),
-        ("latency", f"at most {judge.latency_increase_max:.0%}, or {harmless:g} ms, more at {quantiles}"),
+        ("latency", f"at most {judge.latency_increase_max * 100:.0f} %, or {harmless:g} ms, more at {quantiles}"),
         ("detection", "hard failures at once; how long it took stands in the report"),
     ]
+
+
+def _percent(ratio: float) -> str:
+    return f"{ratio * 100:.2f} %"
 
 
 def duration(seconds: float) -> str:
@@ -128,8 +132,8 @@ def _eyes(release: ReleaseSettings) -> list[tuple[str, str]]:
     certifies = any(isinstance(step, CanaryStep) and step.until == "go" for step in release.steps)
     return [
         ("judge", f"errors and latency, both versions at the same time, every {duration(judge.tick_seconds)}"),
-        ("", f"a good version is sent back with a probability of at most {judge.false_alarm:.2%}"),
-        *([("", f"a bad one is certified with at most {judge.false_go:.2%}")] if certifies else []),
+        ("", f"a good version is sent back with a probability of at most {_percent(judge.false_alarm)}"),
+        *([("", f"a bad one is certified with at most {_percent(judge.false_go)}")] if certifies else []),
         ("red lines", f"{release.burst_errors} errors in a row, {release.red_line_failures} failed probes in a row"),
         ("no verdict", f"{undecided[release.undecided]} at a step's end"),
     ]

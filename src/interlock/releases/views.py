@@ -217,6 +217,6 @@ class ReportView(_OfReleases):
 
 def _totals(found: Totals) -> JsonObject:
     levels = {"p50": found.p50, "p95": found.p95, "p99": found.p99}
-    rate = f"{found.errors / found.requests:.2%}" if found.requests else None
+    rate = f"{found.errors / found.requests * 100:.2f} %" if found.requests else None
     shown = {level: f"{value * 1000:.1f} ms" if value is not None else None for level, value in levels.items()}
     return {"name": found.name, "requests": found.requests, "errors": found.errors, "error_rate": rate, **shown}

@@ -176,7 +176,8 @@ class Pause(_OfSchedule):
 
     def plan(self, args: PauseArgs, facts: JsonObject) -> Plan:
         """One step."""
-        until = f" for {args.minutes} minutes" if args.minutes is not None else " until somebody resumes it"
+        minutes = "1 minute" if args.minutes == 1 else f"{args.minutes} minutes"
+        until = f" for {minutes}" if args.minutes is not None else " until somebody resumes it"
         before = f" (paused by {facts['paused_by']} already)" if facts["paused_by"] else ""
         params: JsonObject = {"reason": args.reason, "minutes": args.minutes}
         more: dict[str, Any] = {"undo": _step("resume", f"resume the schedule {args.name}", args.name, {})}

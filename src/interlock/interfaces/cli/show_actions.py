@@ -23,7 +23,8 @@ def show_action(screen: Screen, action: Record) -> None:
     screen.line(action.text("summary"))
     schema = action.record("arguments")
     if schema.text("description"):
-        screen.quiet(schema.text("description"))
+        for paragraph in schema.text("description").split("\n\n"):
+            screen.quiet(" ".join(paragraph.split()))
     properties = schema.record("properties")
     required = set(schema.texts("required"))
     screen.blank()
@@ -60,7 +61,7 @@ def type_in_words(schema: Record, required: bool) -> str:
     elif "default" in schema and schema.data["default"] not in ({}, []):
         parts.append(say("otherwise {value}", value=json.dumps(schema.data["default"])))
     if schema.text("description"):
-        parts.append(schema.text("description"))
+        parts.append(" ".join(schema.text("description").split()))
     return ", ".join(parts)
 
 
