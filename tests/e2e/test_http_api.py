@@ -72,14 +72,14 @@ def _events(lines: Iterator[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_what_is_not_confirmed_is_shown_and_what_is_confirmed_is_done(front: HttpFront, alice: httpx.Client) -> None:
-    shown = front.write(alice, "motd", "hello\n", confirmed=False)
+    shown = front.write(alice, "shown-first", "hello\n", confirmed=False)
     assert shown.status_code == 202
     digest = shown.json()["proposal"]["digest"]
-    assert not (front.resident.data / "motd").exists()
-    done = front.write(alice, "motd", "hello\n", digest=digest)
+    assert not (front.resident.data / "shown-first").exists()
+    done = front.write(alice, "shown-first", "hello\n", digest=digest)
     assert done.status_code == 200
     assert done.json()["run"]["state"] == "succeeded"
-    assert (front.resident.data / "motd").read_text() == "hello\n"
+    assert (front.resident.data / "shown-first").read_text() == "hello\n"
     where = done.headers["location"]
     assert alice.get(where).json()["run"]["digest"] == digest
 
