@@ -167,8 +167,21 @@ def test_files_that_nobody_includes_are_no_change(site: Site, operator: Operator
     with pytest.raises(Permanent) as caught:
         operator.proxy.apply(of_operator(site, operator, 0))
     assert caught.value.code == "nginx.not_included"
-    assert "current/web.*;" in str(caught.value.fix)
+    line = f"`include {operator.folder}/interlock/current/web.*;` in its server block"
+    assert line in caught.value.message, "a release shows the message alone"
+    assert line in str(caught.value.fix)
+    assert "http block" not in caught.value.message, "that line is there"
     assert operator.proxy.current("web") is None
+
+
+def test_before_anything_is_changed_it_is_known_whether_it_would_be_read(site: Site, operator: Operator) -> None:
+    operator.proxy.require_read("web")
+    operator.rewrite(f"# include {operator.folder}/interlock/current/web.*;")
+    with pytest.raises(Permanent, match=r"current/web\.\*;` in its server block"):
+        operator.proxy.require_read("web")
+    operator.rewrite('include "interlock/current/*.conf";')
+    operator.proxy.require_read("web")
+    site.proxy.require_read("web")
 
 
 def test_a_mistake_of_the_operators_is_told_in_nginxs_words(site: Site, operator: Operator) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 
+from interlock.adapters.health_probe import HttpProbe
 from interlock.core.errors import Invalid
+from interlock.core.health_probe import HEALTH_PROBE
+from interlock.core.outside import Outside
 from interlock.core.project import Project
 from interlock.core.traffic import WHOLE, Arm, Mirror, Routing
 from interlock.core.workload import ServiceWorkload, Traffic
+from interlock.lib.clock import SystemClock
 from interlock.traffic.inspection import inspect_traffic
 from interlock.traffic.shares import goes_back, in_order, make_routing, preview_of
 
@@ -106,6 +111,9 @@ def test_an_approver_reads_what_each_version_had_and_gets() -> None:
     ]
 
 
+OUTSIDE = Outside({HEALTH_PROBE: HttpProbe(SystemClock())})
+
+
 def declared(listen: str) -> ServiceWorkload:
     made = {"command": ["/bin/true"], "source": {"folder": "/srv/{version}"}, "traffic": {"listen": listen}}
     return ServiceWorkload.model_validate(made)
@@ -114,7 +122,16 @@ def declared(listen: str) -> ServiceWorkload:
 def test_check_finds_services_whose_users_could_not_come() -> None:
     workloads = {"a": declared(LISTEN), "b": declared(LISTEN), "c": declared("localhost:1"), "d": declared("[::1]:1")}
     project = Project.model_construct(workloads={**workloads, "e": declared("web.example.org:80")})
-    found = [(each["level"], str(each["message"])) for each in inspect_traffic(project)]
+    found = [(each["level"], str(each["message"])) for each in inspect_traffic(project, OUTSIDE)]
+    found = [(level, message) for level, message in found if "cannot listen there" not in message]
     assert [level for level, _ in found] == ["error", "error"]
     assert "a, b" in found[0][1]
     assert "web.example.org" in found[1][1]
+
+
+def test_check_says_where_somebody_listens_already() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        project = Project.model_construct(workloads={"web": declared(f"127.0.0.1:{taken.getsockname()[1]}")})
+        (found,) = inspect_traffic(project, OUTSIDE)
+    assert (found["level"], "a proxy cannot listen there: it is taken" in str(found["message"])) == ("warning", True)
+    assert list(inspect_traffic(project, OUTSIDE)) == []

@@ -134,6 +134,9 @@ class EnvoyProxy:
         """As the Protocol says."""
         return EnvoyLog(self._folder.log(workload), from_end=from_end)
 
+    def require_read(self, workload: str) -> None:
+        """It is ours, and reads what it is told."""
+
     def forget(self, workload: str) -> None:
         """As the Protocol says; the proxy itself ends with its last workload."""
         with self._folder.locked():

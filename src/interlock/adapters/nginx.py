@@ -105,6 +105,10 @@ class OneNginx:
         """As the Protocol says."""
         return NginxLog(self._log_path(workload), from_end=from_end)
 
+    def require_read(self, workload: str) -> None:
+        """As the Protocol says."""
+        self._host.require_read(("http.conf", f"{workload}.conf"))
+
     def forget(self, workload: str) -> None:
         """As the Protocol says; old workers end what they have begun, and our own nginx ends with its last workload."""
         with self._turn():
@@ -322,6 +326,10 @@ class Nginx:
     def log(self, workload: str, *, from_end: bool) -> TrafficLog:
         """As the Protocol says."""
         return self._of(workload).log(workload, from_end=from_end)
+
+    def require_read(self, workload: str) -> None:
+        """As the Protocol says."""
+        self._of(workload).require_read(workload)
 
     def forget(self, workload: str) -> None:
         """As the Protocol says."""

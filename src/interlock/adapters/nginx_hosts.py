@@ -9,7 +9,8 @@ import re
 import resource
 import signal
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,7 @@ _STILL_TRYING = re.compile(r"bind\(\) to ")
 _CONFIGURATION_FILE = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
 _COMMENT = re.compile(r"#.*$", re.MULTILINE)
 _PID_LINE = re.compile(r"(?:^|[\s;}])pid\s+([^;\s]+)\s*;")
+_INCLUDE = re.compile(r"(?:^|[\s;{}])include\s+([^;]+?)\s*;")
 _UNKNOWN_OF_OURS = re.compile(r'unknown "interlock_\w+" variable')
 _BUILT_PID = re.compile(r"--pid-path=(\S+)")
 _BUILT_PREFIX = re.compile(r"--prefix=(\S+)")
@@ -60,6 +62,10 @@ class NginxHost(Protocol):
 
     def install(self, files: Mapping[str, str]) -> Restore:
         """Let nginx test these, and put them where it reads them next. Returns how to take that back."""
+        ...
+
+    def require_read(self, names: Sequence[str]) -> None:
+        """Raises Permanent when files of these names would not be read."""
         ...
 
     def master(self) -> Seen | None:
@@ -165,6 +171,9 @@ class OwnNginx:
                 path.unlink(missing_ok=True)
 
         return restore
+
+    def require_read(self, names: Sequence[str]) -> None:
+        """It is told where its one file lies."""
 
     def master(self) -> Seen | None:
         """As the Protocol says."""
@@ -295,16 +304,25 @@ class IncludedNginx:
         try:
             dump = self._dump()
             read = set(_CONFIGURATION_FILE.findall(dump))
-            for name in files:
-                if not any(path.endswith(f"/{self.folder.name}/current/{name}") for path in read):
-                    raise self._not_included(name)
+            unread = [
+                name for name in files if not any(path.endswith(f"/{self.folder.name}/current/{name}") for path in read)
+            ]
+            if unread:
+                raise self._not_included(unread)
         except InterlockError as error:
             restore()
             if _UNKNOWN_OF_OURS.search(error.message):  # half of it is not read
-                raise self._not_included(next(name for name in files if name != "http.conf")) from error
+                unread = _unincluded(self.folder, files, self._dump())  # as it was before, so that it is shown
+                raise self._not_included(unread or [*files]) from error
             raise
         self._clean({made.name, before})
         return restore
+
+    def require_read(self, names: Sequence[str]) -> None:
+        """As the Protocol says: by the include lines of his configuration, as long as there is nothing to include."""
+        unread = _unincluded(self.folder, names, self._dump())
+        if unread:
+            raise self._not_included(unread)
 
     def master(self) -> Seen | None:
         """As the Protocol says."""
@@ -387,11 +405,15 @@ class IncludedNginx:
         path = Path(name) if name else Path(found[1] if (found := _BUILT_PID.search(built)) else "logs/nginx.pid")
         return Path(prefix[1] if prefix else "/usr/local/nginx") / path
 
-    def _not_included(self, name: str) -> Permanent:
-        block = "http" if name == "http.conf" else "server"
-        line = f"include {self.folder}/current/{name.removesuffix('conf')}*;"
-        msg = f"nginx does not read {self.folder}/current/{name}: nothing was changed"
-        return Permanent(msg, code="nginx.not_included", fix=f"write `{line}` into its {block} block, and reload it")
+    def _not_included(self, names: Sequence[str]) -> Permanent:
+        """The message names the lines as well: it is what a release tells of it."""
+        lines = " and ".join(
+            f"`include {self.folder}/current/{name.removesuffix('conf')}*;` "
+            f"in its {'http' if name == 'http.conf' else 'server'} block"
+            for name in names
+        )
+        msg = f"nginx does not read {self.folder}/current: it lacks {lines}; nothing was changed"
+        return Permanent(msg, code="nginx.not_included", fix=f"write {lines}, and reload it: nginx -s reload")
 
     def _require_open(self) -> None:
         """Its workers, of another account, look for shares here."""
@@ -406,6 +428,18 @@ def refusal(answer: ProgramOutput) -> Permanent:
     said = [match["words"] for match in _EMERGENCY.finditer(answer.stderr)] or answer.stderr.splitlines()[-3:]
     msg = f"nginx refuses the configuration: {'; '.join(said)[:WORDS_CHARACTERS_MAX]}"
     return Permanent(msg, code="traffic.refused", fix="mend what it names; what was in force before still is")
+
+
+def _unincluded(folder: Path, names: Iterable[str], configuration: str) -> list[str]:
+    """Which of these files in its folder `current` no include line speaks of; a relative one may lie anywhere."""
+    patterns = [each.strip("\"'") for each in _INCLUDE.findall(_COMMENT.sub("", configuration))]
+    patterns = [each if each.startswith("/") else f"*/{each}" for each in patterns]
+    places = {folder / "current", folder.resolve() / "current"}
+    return [
+        name
+        for name in names
+        if not any(fnmatchcase(str(place / name), pattern) for place in places for pattern in patterns)
+    ]
 
 
 def _is_long(log: Path) -> bool:

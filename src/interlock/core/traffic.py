@@ -197,6 +197,11 @@ class DataPlane(Protocol):
         """A reader of what happens to this workload's requests, from now on or from the beginning of the file."""
         ...
 
+    def require_read(self, workload: str) -> None:
+        """Raises Permanent when users would notice nothing of what is put in force: an operator's proxy does not read
+        it. No effect."""
+        ...
+
     def forget(self, workload: str) -> None:
         """Stop listening for it; what is in flight is finished first, for a bounded time."""
         ...

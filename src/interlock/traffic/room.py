@@ -21,7 +21,7 @@ def open_room(parts: RoomParts) -> Room:
         reconcilers=tuple(
             Reconciler(f"traffic_{name}", _ensuring(plane), ENSURE_SECONDS) for name, plane in planes(parts.outside)
         ),
-        inspect=inspect_traffic,
+        inspect=lambda project: inspect_traffic(project, parts.outside),
     )
 
 
