@@ -34,6 +34,7 @@ from interlock.settings import AGENT_MARKS, VARIABLES
 FOLDER = Path("docs/reference")
 HELP_COLUMNS = 96
 SCHEMA_FOLDER = "schemas"
+_PATTERN = re.compile(r"\^\S+\$(?=,|\s|$)")
 
 
 def write_reference(folder: Path) -> None:
@@ -78,6 +79,11 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
     return [line(head), line(("---",) * len(head)), *map(line, rows), ""]
+
+
+def _taken(schema: Record, required: bool) -> str:
+    """What a value must be; a regular expression is code, in which no reader looks for links."""
+    return _PATTERN.sub(r"`\g<0>`", type_in_words(schema, required))
 
 
 def _code(text: str) -> str:
@@ -130,7 +136,7 @@ def _arguments(schema: Record) -> list[str]:
     told = [schema.text("description"), ""] if schema.text("description") else []
     if not properties:
         return told
-    rows = ((_code(name), type_in_words(properties.record(name), name in required)) for name in properties.data)
+    rows = ((_code(name), _taken(properties.record(name), name in required)) for name in properties.data)
     return [*told, *_table(("argument", "takes"), rows)]
 
 
@@ -176,7 +182,7 @@ def _type(schema: Record, required: bool) -> str:
     own = schema.text("$ref").rpartition("/")[2]
     if own:
         return f"[{own}](#{own.lower()})"
-    words = type_in_words(schema, required)
+    words = _taken(schema, required)
     inner = [
         schema.record("items").text("$ref"),
         schema.record("additionalProperties").text("$ref"),
@@ -301,7 +307,7 @@ def _http() -> str:
 
 
 def _parameter(parameter: Record) -> tuple[str, str, str]:
-    taken = type_in_words(parameter.record("schema"), parameter.flag("required"))
+    taken = _taken(parameter.record("schema"), parameter.flag("required"))
     return _code(parameter.text("name")), parameter.text("in"), taken
 
 
@@ -314,7 +320,7 @@ def _body(route: Record, description: Record) -> list[tuple[str, str, str]]:
         return []
     shape = description.record("components").record("schemas").record(found[0])
     required, properties = set(shape.texts("required")), shape.record("properties")
-    return [(_code(name), "body", type_in_words(properties.record(name), name in required)) for name in properties.data]
+    return [(_code(name), "body", _taken(properties.record(name), name in required)) for name in properties.data]
 
 
 def _metrics() -> str:
