@@ -20,7 +20,9 @@ def shop(make_shop: Callable[[], Shop]) -> Shop:
     return made
 
 
-def test_a_log_without_rows_is_not_called_intact(shop: Shop) -> None:
+def test_a_log_without_rows_is_not_called_intact(make_shop: Callable[[], Shop]) -> None:
+    shop = make_shop()
+    shop.set_up()
     done = shop.run("audit", "verify")
     assert (done.returncode, "nothing recorded yet" in done.stdout) == (0, True)
     assert shop.json("audit", "verify")["status"] == "empty"
@@ -63,6 +65,8 @@ def test_a_broken_archive_leaves_the_installation_as_it_was(shop: Shop) -> None:
 
 
 def test_the_hint_without_a_terminal_keeps_replace(shop: Shop) -> None:
+    archive = shop.folder / "hint.tar.gz"
+    assert shop.run("backup", str(archive)).returncode == 0
     shop.run("stop")
-    done = shop.run("restore", "--replace", str(shop.folder / "whole.tar.gz"))
+    done = shop.run("restore", "--replace", str(archive))
     assert (done.returncode, "--replace" in done.stderr.splitlines()[-1]) == (8, True)
