@@ -54,7 +54,7 @@ class Place:
             "health": {"interval_seconds": 0.05, "timeout_seconds": 1.0, "deadline_seconds": 15.0},
             "stop_grace_seconds": 2.0,
             "traffic": {"listen": self.listen, "fallback": False},
-            "release": quick(),
+            "release": quick(watch_seconds=0),
         }
 
     def code(self, version: str) -> None:

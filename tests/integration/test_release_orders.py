@@ -22,6 +22,7 @@ from harness.release_world import (
     ask,
     begin,
     deployed,
+    end_watch,
     quick,
     stands,
     story,
@@ -146,6 +147,7 @@ async def test_a_person_pauses_resumes_promotes_and_sees_it(engine: Engine, worl
     await succeed(engine, "release.promote", workload="web", reason="now")
     await until_share(engine, "three", 50.0)
     await succeed(engine, "release.promote", workload="web", reason="all", full=True)
+    await end_watch(engine, number)
     await stands(engine, number, "released")
     assert (await routing(engine))["three"] == 100.0
     assert [word for word in await words(engine, number) if word not in {"canary", "waits", "no_traffic"}] == [

@@ -27,6 +27,7 @@ from interlock.core.run import Run, RunState
 from interlock.core.service_instance import SERVICE_INSTANCES, InstanceStage, ServiceInstance
 from interlock.core.service_runtime import VersionSpec
 from interlock.core.traffic import ENVOY, WHOLE, DataPlane
+from interlock.core.workload import ServiceWorkload
 from interlock.traffic.views import TrafficArgs, TrafficView
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
@@ -70,6 +71,7 @@ class KnownReleases:
     def __init__(self) -> None:
         self.state: Any = "canary"
         self.wants: dict[str, int] = {}
+        self.approved: ServiceWorkload | None = None
 
     def release(self, number: int) -> ReleaseRecord:
         if number != 7:
@@ -83,6 +85,10 @@ class KnownReleases:
             msg = "not covered"
             raise Denied(msg, code="release.uncovered")
         return found
+
+    def declared(self, number: int) -> ServiceWorkload:
+        assert self.approved is not None
+        return self.approved
 
     def active(self, workload: str) -> ReleaseRecord | None:
         return self.release(7)
@@ -146,6 +152,7 @@ async def running(postgres_endpoint: Any) -> AsyncIterator[Site]:
             versions = {service.name: service for service in (one, two, three)}
             known, releases = KnownVersions(engine), KnownReleases()
             site = Site(engine, port, versions, known, releases)
+            releases.approved = ServiceWorkload.model_validate(workloads["web"])
             systems = site.ports.outside._systems
             systems[SERVICE_INSTANCES], systems[RELEASES] = known, releases
             yield site

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from interlock.core.model import Frozen
 from interlock.core.outside import OutsideKey
+from interlock.core.workload import ServiceWorkload
 
 ReleaseState = Literal[
     "preparing",
@@ -57,13 +58,20 @@ class ReleaseRecords(Protocol):
         """
         ...
 
+    def declared(self, number: int) -> ServiceWorkload:
+        """The declaration that a release was approved with; a later change of interlock.yaml does not reach it.
+
+        Raises NotFound.
+        """
+        ...
+
     def active(self, workload: str) -> ReleaseRecord | None:
         """The release of this workload that is on its way."""
         ...
 
     def revocable(self, workload: str) -> ReleaseRecord | None:
         """The release that a rollback would take back: the one on its way, else the newest one that is released and
-        whose version before is kept warm; None where there is neither."""
+        whose version before is kept warm, whatever failed or was aborted since; None where there is neither."""
         ...
 
 

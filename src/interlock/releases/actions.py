@@ -262,10 +262,24 @@ class Abort(_Order):
     effect = "all users have {stable}, and {candidate} is stopped"
 
     def read_facts(self, args: OrderArgs) -> JsonObject:
-        """Which release that is. Raises NotFound, and Conflict where there is no way back."""
+        """Which release that is. Raises NotFound, and Conflict where there is no way back; a first one is ended."""
         found = _active(self.ports.outside[RELEASES].active(args.workload), args.workload)
-        _require_way_back(found, accepted=False)
+        if found.stable is not None:
+            _require_way_back(found, accepted=False)
         return {"release": _shown(found)}
+
+    def plan(self, args: OrderArgs, facts: JsonObject) -> Plan:
+        """Where users have a first version, this takes the service from them: no way back, and a high risk."""
+        record = ReleaseRecord.model_validate(facts["release"])
+        if record.stable is not None:
+            return super().plan(args, facts)
+        if record.can_go_back:
+            summary = f"{args.workload}, release {record.number}: {record.candidate} is stopped; nobody has it yet"
+            return self._planned(args, facts, summary, self.operations, "low")
+        summary = (
+            f"{args.workload}, release {record.number}: NOBODY IS ANSWERED ANY MORE, {record.candidate} is stopped"
+        )
+        return self._planned(args, facts, summary, ("release.abort", "traffic.forget"), "high")
 
 
 class Rollback(_Order):
@@ -348,7 +362,7 @@ def _require_way_back(record: ReleaseRecord, *, accepted: bool) -> None:
         return
     if record.stable is None:
         msg = f"{record.candidate} is the first version of {record.workload}: there is none to go back to"
-        raise Conflict(msg, code="release.first", fix=f"interlock release promote {record.workload}, or mend it")
+        raise Conflict(msg, code="release.first", fix=f"end it: interlock release abort {record.workload}")
     if not accepted:
         msg = f"interlock.yaml says that there is no way back from {record.candidate} of {record.workload}"
         fix = "look first whether the version before can live with what was changed; then: --accept-irreversible"

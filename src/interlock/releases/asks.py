@@ -40,6 +40,11 @@ def route_ask(release: Release, want: Wanted, mirror: Mirror | None) -> Ask:
     return _ask(release, "route", "traffic.route", args, words)
 
 
+def forget_ask(release: Release) -> Ask:
+    """Nobody is to be answered any more: a first version is ended."""
+    return _ask(release, "forget", "traffic.forget", {}, "end the first version")
+
+
 def back_ask(release: Release, reason: str, evidence: JsonObject) -> Ask:
     """All users are to have the version before again; once in an epoch, whoever sees it first."""
     reason = reason[:REASON_CHARACTERS_MAX]

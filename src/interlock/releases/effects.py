@@ -16,7 +16,7 @@ from interlock.core.traffic import DATA_PLANES, DataPlane, Mirror, Routing
 from interlock.engine.store import RunStore
 from interlock.engine.submit import Door
 from interlock.lib.clock import Clock
-from interlock.releases.asks import asker, golden_ask, route_ask, start_ask
+from interlock.releases.asks import asker, forget_ask, golden_ask, route_ask, start_ask
 from interlock.releases.examined import GATES, GOLDEN, done_of, gates_note, gates_of, golden_note
 from interlock.releases.live import Live
 from interlock.releases.model import Cause, Note, Release, Wanted, wanted
@@ -73,6 +73,8 @@ class Effects:
             found = await self._route(release, live, want, mirror)
             if found.outcome != "done":
                 return found
+        if want.forget:
+            return await self._forget(release, live)
         return DONE
 
     async def routing(self, release: Release) -> Routing | None:
@@ -116,10 +118,16 @@ class Effects:
         # On the way back nobody looks first whether it is there already: what counts is each millisecond.
         if (want.back and release.attempt == 0) or not in_force(await self.routing(release), want, mirror):
             found = await self._ask(release, live, route_ask(release, want, mirror), attempts_max=ATTEMPTS_MAX)
-        if found.outcome == "done" and want.back:
+        if found.outcome == "done" and want.back and release.goal != "failed" and release.reached_users:
             text = f"all users get {release.stable} again"
             await self._store.say_once(release, Note(word="routed_back", text=text, once=True), self._clock.now())
         return found
+
+    async def _forget(self, release: Release, live: Live) -> Effect:
+        """There was nothing before it, so nobody is answered any more; what it is answering is finished first."""
+        if await self.routing(release) is None:
+            return DONE
+        return await self._ask(release, live, forget_ask(release), attempts_max=ATTEMPTS_MAX)
 
     async def _ask(self, release: Release, live: Live, ask: Ask, *, attempts_max: int) -> Effect:
         """What became of an ask; it is asked for first, where policy lets it."""
@@ -156,11 +164,12 @@ class Effects:
         if run.state in (RunState.WAITING, RunState.UNRESOLVED):
             return Effect("waits", f"Run {run.number} waits for a person: {why}")
         words = f"Run {run.number} ({run.plan.summary}) is {run.state.value}: {why}"
-        if release.attempt < ATTEMPTS_TOLD:
-            note = Note(word="effect_failed", text=words, data={"run": run.number})
-            await self._store.note(release, note, self._clock.now(), run=run.number)
         stale = run.state is RunState.STALE
         most = max(2, attempts_max) if stale else attempts_max
+        # What is not tried again sends the release back, and stands in the timeline as the reason.
+        if release.attempt < ATTEMPTS_TOLD and (wanted(release).back or release.attempt + 1 < most):
+            note = Note(word="effect_failed", text=words, data={"run": run.number})
+            await self._store.note(release, note, self._clock.now(), run=run.number)
         return replace(await self._again(release, live, words, attempts_max=most), run=run.number)
 
     async def _again(self, release: Release, live: Live, words: str, *, attempts_max: int) -> Effect:

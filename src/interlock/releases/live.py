@@ -15,8 +15,10 @@ from interlock.releases.model import Release
 class Live:
     """Written by who watches, read by who drives; both live in one loop.
 
-    `epoch` is the one that `requests` were counted in. `retry_at` (monotonic seconds): no effect is asked for anew
-    before. `moved`: look at the row now. `changed` counts what is new for those who follow it, and `told` is set then.
+    `epoch` is the one that `requests` were counted in. `heard_seconds`: how long the candidate answered since that was
+    last written down, and `heard_at` (monotonic seconds) when it did so last. `retry_at` (monotonic seconds): no effect
+    is asked for anew before. `moved`: look at the row now. `changed` counts what is new for those who follow it, and
+    `told` is set then.
     """
 
     epoch: int = -1
@@ -25,6 +27,8 @@ class Live:
     evidence: JsonObject = field(default_factory=dict)
     quiet_seconds: float = 0.0
     requests: int = 0
+    heard_seconds: float = 0.0
+    heard_at: float | None = None
     retry_at: float = 0.0
     changed: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,6 +46,18 @@ class Live:
             self.epoch = release.epoch
             self.requests = 0
             self.retry_at = 0.0
+            self.hear_anew()
+
+    def hear(self, now: float, gap_seconds_max: float) -> None:
+        """The candidate answered. The time since it did so before counts, up to that bound; silence that no answer ends
+        never does."""
+        if self.heard_at is not None:
+            self.heard_seconds += min(max(0.0, now - self.heard_at), gap_seconds_max)
+        self.heard_at = now
+
+    def hear_anew(self) -> None:
+        """What was heard until now does not count any more."""
+        self.heard_seconds, self.heard_at = 0.0, None
 
     @property
     def words(self) -> str:

@@ -24,6 +24,8 @@ MOVING: frozenset[ReleaseState] = frozenset({"preparing", "shadow", "canary", "w
 STOPPED: frozenset[ReleaseState] = frozenset({"paused", "frozen"})
 NOTHING: JsonObject = {}
 
+GAP_SECONDS_MAX, GAP_TICKS, GAP_SHARE = 10.0, 3, 6
+"""So much time one answer of the candidate vouches for: ten seconds, less in a shorter step, but some ticks."""
 LOOK_SECONDS_MAX = 10.0
 """So much time a look may add: what nobody watched does not count, be it that the clock was put forward."""
 
@@ -121,13 +123,14 @@ class Wanted:
 
     `start`: the candidate runs and is healthy. `shares`: version -> basis points, None where the routing is left as it
     is. `mirror`: which share of safe requests is copied to the comparator. `back`: it is a return to what was before,
-    and permitted as such.
+    and permitted as such. `forget`: nobody is answered any more, because there was nothing before.
     """
 
     start: bool = False
     shares: tuple[tuple[str, int], ...] | None = None
     mirror: int | None = None
     back: bool = False
+    forget: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +241,7 @@ def wanted(release: Release) -> Wanted:
         return Wanted(shares=(*before, (release.candidate, WHOLE)))
     if release.state == "going_back":
         back = ((release.stable, WHOLE),) if release.stable is not None and release.step >= 0 else None
-        return Wanted(shares=back, back=True)
+        return Wanted(shares=back, back=True, forget=release.stable is None and release.reached_users)
     return Wanted()
 
 
@@ -260,13 +263,39 @@ def first_step(release: Release) -> int:
     return 0 if release.stable is not None else len(release.settings.steps)
 
 
-def percent_of(release: Release) -> float:
-    """Which part of the users have the candidate, where the release stands."""
-    state = release.was if release.state in STOPPED and release.was is not None else release.state
-    if state in {"watching", "released"}:
-        return 100.0
+def ends_by_time(release: Release) -> bool:
+    """Whether time alone moves it on where it stands; then only time counts in which the candidate answers.
+
+    A first version is watched by its probes: nobody needs to come, and nobody could be sent back.
+    """
+    if release.state == "watching":
+        return release.stable is not None
     step = release.current
-    return step.weight_percent if state == "canary" and isinstance(step, CanaryStep) else 0.0
+    return release.state == "canary" and isinstance(step, CanaryStep) and step.until == "time"
+
+
+def gap_seconds_max(release: Release) -> float:
+    """For how much of the time since the answer before it an answer of the candidate vouches."""
+    step = release.current
+    whole = step.hold_seconds if isinstance(step, CanaryStep) else release.settings.watch_seconds
+    return min(GAP_SECONDS_MAX, max(GAP_TICKS * release.settings.judge.tick_seconds, whole / GAP_SHARE))
+
+
+def percent_of(release: Release) -> float:
+    """Which part of the users have the candidate, where the release stands; what is not in force yet does not count."""
+    stopped = release.state in STOPPED
+    state = release.was if stopped and release.was is not None else release.state
+    if state not in {"canary", "watching", "released"}:
+        return 0.0
+    came = stopped or state == "released" or release.settled == release.epoch
+    if not came and release.stable is None:
+        return 0.0
+    steps = release.settings.steps
+    place = release.step if came else release.step - 1
+    if place >= len(steps):
+        return 100.0
+    step = steps[place] if place >= 0 else None
+    return step.weight_percent if isinstance(step, CanaryStep) else 0.0
 
 
 def waiting_words(release: Release) -> str:
@@ -274,5 +303,12 @@ def waiting_words(release: Release) -> str:
     return {
         "preparing": f"{release.candidate} is built, started and probed",
         "watching": f"all users have {release.candidate}; the judge still looks",
-        "going_back": f"users get {release.stable or 'nothing'} again",
+        "going_back": _back_words(release),
     }.get(release.state, "")
+
+
+def _back_words(release: Release) -> str:
+    """What becomes of users while it goes back."""
+    if release.stable is None:
+        return f"{release.candidate} is ended"
+    return f"users get {release.stable} again" if release.reached_users else f"users keep {release.stable}"

@@ -9,6 +9,7 @@ from typing import TypeVar
 from interlock.core.errors import Denied
 from interlock.core.release import ReleaseRecord
 from interlock.core.traffic import WHOLE
+from interlock.core.workload import ServiceWorkload
 from interlock.releases.model import Release, wanted
 from interlock.releases.store import ReleaseStore
 
@@ -48,6 +49,10 @@ class StoredReleases:
         """The one that a rollback would take back."""
         found = self.revocable_whole(workload)
         return found.record if found is not None else None
+
+    def declared(self, number: int) -> ServiceWorkload:
+        """What it was approved with, whatever interlock.yaml says since. Raises NotFound."""
+        return self.whole(number).workload
 
     def whole(self, number: int) -> Release:
         """All of it. Raises NotFound."""

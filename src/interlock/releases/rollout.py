@@ -158,7 +158,7 @@ class Rollout:
         live.begin(release)
         effect = await self._brought_about(release, live)
         now = self._clock.now()
-        release = await self._touched(release, now)
+        release = await self._touched(release, live, now)
         shadow = await self._shadow.look(release) if release.state == "shadow" and effect.outcome == "done" else Seen()
         elsewhere, gone = await self._aside(release) if effect.outcome == "done" else (None, None)
         seen = _seen(release, live, effect, shadow, elsewhere, gone)
@@ -181,16 +181,17 @@ class Rollout:
         effect = await self._effects.bring_about(release, live, mirror)
         if effect.outcome == "done":
             await self._store.settle(release, self._clock.now())
+            live.hear_anew()
         return effect
 
-    async def _touched(self, release: Release, now: datetime) -> Release:
+    async def _touched(self, release: Release, live: Live, now: datetime) -> Release:
         """How long this place was watched, written down about once a second."""
-        elapsed = (now - release.looked_at).total_seconds()
+        elapsed, heard = (now - release.looked_at).total_seconds(), live.heard_seconds
+        seconds = watched(release, elapsed, heard)
         if release.state not in MOVING or 0 <= elapsed < TOUCHED_SECONDS:
-            seconds = watched(release, elapsed) if release.state in MOVING else release.watched_seconds
             return replace(release, watched_seconds=seconds)
-        seconds = watched(release, elapsed)
         await self._store.looked(release, seconds, now)
+        live.heard_seconds = max(0.0, live.heard_seconds - heard)
         return replace(release, watched_seconds=seconds, looked_at=now)
 
     async def _aside(self, release: Release) -> tuple[str | None, str | None]:

@@ -106,8 +106,11 @@ class ReleaseStore:
         active = await self.active(name)
         if active:
             return active[0]
-        newest = await self.newest(name, 1)
-        return newest[0] if newest and newest[0].revocable else None
+        # What failed or was aborted changed nothing about who has what; one that was rolled back did.
+        query = f"""select {_COLUMNS} from releases
+            where kind = 'service' and name = %s and state not in ('failed', 'aborted') order by number desc limit 1"""
+        found = [_release(row) for row in await self._rows(query, name)]
+        return found[0] if found and found[0].revocable else None
 
     async def cooled(self, number: int) -> None:
         """Nothing of it is left to stop."""

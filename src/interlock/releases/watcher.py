@@ -24,7 +24,7 @@ from interlock.releases.judge.judge import Judge
 from interlock.releases.judge.red_lines import Burst, Crossed, Probes
 from interlock.releases.live import Live
 from interlock.releases.measuring import Measuring
-from interlock.releases.model import Cause, Release, percent_of
+from interlock.releases.model import Cause, Release, gap_seconds_max, percent_of
 from interlock.releases.store import Judged, ReleaseStore
 from interlock.releases.tally import Tally
 
@@ -138,7 +138,10 @@ class Watcher:
             self._crossed = self._crossed or self._burst.feed(mine)
             self._tally.add(mine)
             self._waiting += mine[: max(0, WAITING_MAX - len(self._waiting))]
-            self._live.requests += sum(each.arm == self._release.candidate for each in mine)
+            answered = sum(each.arm == self._release.candidate and each.status > 0 for each in mine)
+            self._live.requests += answered
+            if answered:
+                self._live.hear(self._clock.monotonic(), gap_seconds_max(self._parts.stands(self._release)))
         self._live.quiet_seconds = self._clock.monotonic() - self._silent_since
         return len(samples) * 40 > READ_BYTES_MAX // 2
 

@@ -97,8 +97,11 @@ class ServiceStart(_OfVersions):
 
     def read_facts(self, args: StartArgs) -> JsonObject:
         """What the version is, and whether it runs. Raises NotFound, Conflict, Stale, Denied, Invalid."""
-        declared = self.declared(args.workload)
         self.require_release(args.release, args.workload, args.version)
+        if args.release is not None:
+            declared = self.ports.outside[RELEASES].declared(args.release)
+        else:
+            declared = self.declared(args.workload)
         laid, configuration = self._laid(declared, args)
         code = laid.identity if laid is not None else self._image(declared, args)
         identity = joined(code, configuration.identity if configuration is not None else None)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from interlock.core.action import Action, StepResult
-from interlock.core.errors import Conflict, Invalid, NotFound, Permanent, Stale
+from interlock.core.errors import Conflict, Denied, Invalid, NotFound, Permanent, Stale
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Plan, Step, Target
 from interlock.core.ports import StepContext
@@ -49,9 +49,10 @@ class RouteArgs(Frozen):
 
 
 class ForgetArgs(Frozen):
-    """One workload."""
+    """One workload. `release` is the number of the first release of it, when it is being ended."""
 
     workload: WorkloadName
+    release: int | None = Field(default=None, ge=1)
 
 
 class _Traffic(Action):
@@ -100,11 +101,14 @@ class Route(_Traffic):
         Raises: NotFound, Invalid, Conflict (a version does not run, or another proxy carries the requests), Denied (the
         release does not cover it).
         """
-        declared = service(self.ports.project(), args.workload)
+        release = self._release(args)
+        if release is not None:
+            declared = self.ports.outside[RELEASES].declared(release.number)
+        else:
+            declared = service(self.ports.project(), args.workload)
         found = routed(self.ports.outside, args.workload)
         require_no_other(args.workload, declared.traffic.proxy, found)
         before = found[1] if found is not None else None
-        release = self._release(args)
         versions = (release.stable, release.candidate) if release is not None else None
         names = in_order(args.shares, before, versions)
         arms = (self._arm(args, name, before) for name in names)
@@ -194,7 +198,12 @@ class Forget(_Traffic):
     Args: ClassVar[type[Frozen]] = ForgetArgs
 
     def read_facts(self, args: ForgetArgs) -> JsonObject:
-        """What is in force, also of a workload that is declared no more. Raises NotFound."""
+        """What is in force, also of a workload that is declared no more. Raises NotFound, Denied."""
+        if args.release is not None:
+            release = self.ports.outside[RELEASES].require(args.release, args.workload, versions=())
+            if release.state != "going_back" or release.stable is not None:
+                msg = f"release {args.release} does not end a first version"
+                raise Denied(msg, code="release.uncovered", fix="ask for it by hand, without `release`")
         found = routed(self.ports.outside, args.workload)
         if found is None:
             msg = f"no proxy carries requests of {args.workload}"
@@ -210,7 +219,7 @@ class Forget(_Traffic):
             params={"workload": args.workload, "proxy": proxy, "routing": None},
             targets=(_target(args.workload),),
             risk="high",
-            operations=("traffic.forget",),
+            operations=("traffic.forget",) if args.release is None else ("release.step", "traffic.forget"),
             repeatable=True,
             precondition={"in_force": _digest(before)},
             undo=_back_to(args.workload, proxy, before, None),

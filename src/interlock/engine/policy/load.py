@@ -45,10 +45,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "token.create",
         "token.revoke",
     ),
-    "rollback": ("interlock.undo", "release.abort", "release.rollback"),
+    "rollback": ("interlock.undo", "release.abort", "release.pause", "release.rollback"),
 }
 """Group -> its actions, besides `run`, which holds all. `control`: they steer Interlock. `governance`: only a person
-may ask for them. `rollback`: they take back what was done. Policies may name all of these with any catalogue."""
+may ask for them. `rollback`: they take back what was done, or stop it. Policies may name all of these with any
+catalogue."""
 
 _ACTION_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _BUILT_IN = resources.files("interlock") / "policies"
