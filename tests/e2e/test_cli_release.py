@@ -98,3 +98,35 @@ def test_whoever_follows_a_release_goes_on_over_a_restart(served: Resident, worl
     served.start()
     assert following.returncode == 0, told
     assert told.count("all users have v4") == 1
+
+
+def test_how_workloads_stand_is_told_on_the_front_page_and_of_each(served: Resident) -> None:
+    told = served.run("release", "status", "--output", "json")
+    web = json.loads(told.stdout)["data"]["workloads"][0]
+    assert (web["workload"], web["kind"]) == ("web", "service")
+    assert web["in_force"] is not None
+    assert web["last_release"] is not None
+    front = served.run("status")
+    assert web["in_force"] in front.stdout.partition("In force")[2].partition("Last")[0], front.stdout
+    unknown = served.run("release", "status", "nope")
+    assert unknown.returncode == 3, unknown.stdout + unknown.stderr
+
+
+def test_a_run_that_began_a_release_says_what_became_of_it(served: Resident) -> None:
+    newest = json.loads(served.run("release", "status", "--output", "json").stdout)["data"]["releases"][0]
+    words = f"release {newest['number']} "
+    assert words in served.run("show", str(newest["run"])).stdout
+    assert words in served.run("why", str(newest["run"])).stdout
+
+
+def test_a_broken_interlock_yaml_is_told_before_anything_is_planned(served: Resident) -> None:
+    file = served.folder / "project" / "interlock.yaml"
+    sound = file.read_text()
+    try:
+        file.write_text(sound + "nonsense: 1\n")
+        told = served.run("release", "plan", "web", "v1")
+        assert "interlock.yaml is not sound" in told.stderr, told.stdout + told.stderr
+        assert "unknown key `nonsense`" in told.stderr
+    finally:
+        file.write_text(sound)
+    assert "interlock.yaml" not in served.run("release", "plan", "web", "v2").stderr

@@ -12,7 +12,7 @@ from interlock.bootstrap.installation import Installation
 from interlock.bootstrap.outside import own_parts
 from interlock.bootstrap.project import command_action
 from interlock.commands.library import load_library
-from interlock.core.errors import InterlockError
+from interlock.core.errors import Conflict, InterlockError
 from interlock.core.model import JsonObject
 from interlock.core.project import Project
 from interlock.engine.actors import declared_actor
@@ -80,13 +80,14 @@ async def check_tokens(on: Installation) -> list[JsonObject]:
 
 def check_installation(on: Installation) -> list[JsonObject]:
     """What a resident process finds wrong; it reads files and asks the capabilities, so it runs in a thread."""
+    project, unread = _on_disk(on)
     try:
-        project = on.project.read()
         policies: PolicySet | InterlockError = on.loader.load(project)
     except InterlockError as error:
-        project, policies = on.project(), error
+        policies = error
     found = [
         *check_files(on.locations, on.project().environment, alone=False),
+        *unread,
         *inspect_project(project),
         *inspect_policies(policies, on.book.current),
         *_programs_in_force(on, project),
@@ -98,6 +99,17 @@ def check_installation(on: Installation) -> list[JsonObject]:
         fix = "set INTERLOCK_DATABASE_OWNER_URL to a role that owns the schema"
         found.append(finding("warning", "database", message, fix))
     return found
+
+
+def _on_disk(on: Installation) -> tuple[Project, list[JsonObject]]:
+    """The project as it is on disk, otherwise the one in force. What is wrong with the file `check_files` tells; here
+    only what it cannot know."""
+    try:
+        return on.project.read(), []
+    except Conflict as error:
+        return on.project(), [finding("error", "project", error.message, error.fix)]
+    except InterlockError:
+        return on.project(), []
 
 
 def _programs_in_force(on: Installation, project: Project) -> list[JsonObject]:

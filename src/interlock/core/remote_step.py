@@ -99,6 +99,10 @@ def refusal_there(host: str, told: JsonObject, otherwise: str) -> InterlockError
     kinds = {str(kind): cls for kind, cls in ERRORS.items()}
     cls = kinds.get(str(told.get("kind")), Permanent)
     message = f"{host} says: {_printable(told.get('message') or 'nothing that is an answer')}"
+    if told.get("code") == "file.outside_roots":
+        # The advice over there speaks of the interlock.yaml that a whole Interlock has; a door has its own file.
+        otherwise = f"on {host}, declare the folder under `roots.write` in its own door.yaml"
+        return cls(message, code="host.refused", fix=otherwise)
     return cls(message, code="host.refused", fix=_printable(told.get("fix") or otherwise))
 
 

@@ -82,7 +82,7 @@ def write_answer(answer: Answer, output: OutputFormat, *, colour: bool) -> None:
     error = data.get("error") if isinstance(data, dict) else None
     if isinstance(error, dict):
         said = error_in_words(str(error.get("code")), str(error["message"]))
-        write_note(f"{_kind_in_words(answer.status)}: {said}")
+        write_note(say("{kind}: {said}", kind=_kind_in_words(answer.status), said=said))
         _write_faults(error)
     if answer.next:
         sys.stdout.flush()

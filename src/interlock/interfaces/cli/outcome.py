@@ -75,6 +75,9 @@ def next_of_run(run: Record, *, as_agent: bool) -> list[str]:
         # Denied by a person: what policy had advised was to wait for him.
         instead = decision.texts("instead") if decision.text("outcome") == "forbid" else []
         return [*instead, f"interlock why {number}"]
+    if state == "succeeded" and run.text("action") == "release.start":
+        workload = next(iter(run.texts("targets")), "").removeprefix("workload:")
+        return [f"interlock release watch {workload}", f"interlock rollback {workload}"]
     if state == "succeeded":
         return [f"interlock undo {number}"] if run.flag("undoable") and run.flag("changes") else []
     return [f"interlock why {number}"]

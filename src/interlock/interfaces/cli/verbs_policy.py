@@ -121,7 +121,19 @@ def reload(caller: Caller) -> Answer:
     data = caller.call("reload")
 
     def show(screen: Screen) -> None:
-        screen.line(say("in force: {policy_set}", policy_set=data.text("policy_set")[:12]))
+        screen.line(
+            say(
+                "in force: configuration {configuration}, policies {policies}",
+                configuration=data.text("configuration")[:12],
+                policies=data.text("policy_set")[:12],
+            )
+        )
+        changed = ", ".join(data.texts("changed"))
+        screen.quiet(
+            say("changed in interlock.yaml: {sections}", sections=changed)
+            if changed
+            else say("interlock.yaml says what it said before")
+        )
 
     return Answer(data=dict(data.data), warnings=data.texts("warnings"), show=show)
 

@@ -118,6 +118,7 @@ def rollback(
 def plan(caller: Caller, workload: Workload, version: Version, *, at_once: AtOnce = False) -> Answer:
     """`release.start`, unconfirmed."""
     params: dict[str, object] = {"ask": {"action": "release.start", "args": _args(workload, version, at_once)}}
+    _tell_of_disk(caller)
     result = caller.call("propose", params)
     proposal = result.record("proposal") or result
 
@@ -364,6 +365,8 @@ def _order(
     params: dict[str, object] = {"ask": {"action": action, "args": args, "reason": told}}
     workload = str(args["workload"])
     begins = action == "release.start"
+    if begins:
+        _tell_of_disk(caller)
     try:
         answer = ask(caller, Asking("submit", params, [*words, CONFIRM_HERE], confirm=confirm, closing=not begins))
     except Disconnected as error:
@@ -376,6 +379,14 @@ def _order(
         answer.next = [f"interlock release watch {workload}", f"interlock release status {workload}"]
         return answer
     return _follow(caller, workload, None, after, wanted)
+
+
+def _tell_of_disk(caller: Caller) -> None:
+    """Before anything is asked: what is released is what is in force, whatever interlock.yaml says by now."""
+    from interlock.interfaces.cli.on_disk import words_about_disk
+
+    for warning in words_about_disk(caller):
+        write_note(warning)
 
 
 def _tell_beginning(caller: Caller, workload: str) -> None:

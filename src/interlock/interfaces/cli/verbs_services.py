@@ -21,7 +21,7 @@ app = typer.Typer()
 service = verbs(
     app,
     "service",
-    summary=say("Versions of services by hand: list, start, stop, restart."),
+    summary=say("Versions of services by hand: list, start, stop, restart, and what they log."),
     examples=("interlock service list", "interlock service start web v1.4", "interlock service restart web"),
 )
 
@@ -72,7 +72,7 @@ def _row(each: Record) -> tuple[str, ...]:
 def _word(how: str) -> str:
     words = {
         "starting": say("is being started"),
-        "running": say("runs"),
+        "running": say("is up"),
         "waiting": say("ended, is started again soon"),
         "stopping": say("is being stopped"),
         "stopped": say("is stopped"),
@@ -80,6 +80,33 @@ def _word(how: str) -> str:
         "given_up": say("ended too often, was given up"),
     }
     return words.get(how, how)
+
+
+@verb(
+    service,
+    "log",
+    group="service",
+    summary=say("The end of what a version wrote to its log, without secrets."),
+    examples=("interlock service log web v1.4", "interlock service log web v1.4 --lines 500"),
+)
+def log(
+    caller: Caller,
+    workload: Workload,
+    version: Version,
+    *,
+    lines: Annotated[int, typer.Option("--lines", min=1, max=1000, help=say("so many at most"))] = 100,
+) -> Answer:
+    """The newest last; a version that was stopped has one as long as its files are kept."""
+    data = caller.view("service_log", workload=workload, version=version, lines=lines)
+
+    def show(screen: Screen) -> None:
+        said = data.texts("lines")
+        if said:
+            screen.raw("\n".join(said))
+        else:
+            screen.quiet(say("it wrote nothing, or nothing of it is left"))
+
+    return Answer(data=dict(data.data), show=show)
 
 
 @verb(

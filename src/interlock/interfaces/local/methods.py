@@ -398,11 +398,22 @@ class Methods:
         """Put what is on disk in force; what is not sound leaves everything as it was."""
         validate(Nothing, call.params, "reload")
         self._require_operator(call)
+        before = self._on.project()
         found = await asyncio.to_thread(self._on.project.reload, self._on.catalog, self._on.book)
+        now = self._on.project()
+        changed: list[JsonValue] = [
+            name for name in type(now).model_fields if getattr(now, name) != getattr(before, name)
+        ]
         warnings: list[JsonValue] = [*found.warnings]
         if found.pinned and read_layers_or_trouble(self._on.project())[0] != digest_of_texts(found.sources):
             warnings.append("the policies on disk are not in force: only `interlock policy apply` puts them there")
-        return {"policy_set": found.digest, "pinned": found.pinned, "warnings": warnings}
+        return {
+            "policy_set": found.digest,
+            "pinned": found.pinned,
+            **self._on.project.in_force,
+            "changed": changed,
+            "warnings": warnings,
+        }
 
     async def check(self, call: Call) -> JsonObject:
         """Look for what is wrong with this installation."""
