@@ -21,6 +21,9 @@ from interlock.interfaces.http.app import described
 EXAMPLES = 8
 """For each route; the seed is always the same, so that a build does not depend on luck."""
 
+NOT_HERE = ("systemd.", "host.")
+"""Codes of outside systems that the examples of Actions name and a machine for tests does not have: 503 is right."""
+
 schema = schemathesis.openapi.from_dict(described())
 
 
@@ -50,5 +53,7 @@ def test_no_request_that_the_description_allows_finds_a_fault(front: HttpFront, 
     answer = case.call(
         base_url=front.url, headers={"Authorization": f"Bearer {front.bearer('person:alice')}"}, timeout=30
     )
-    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+    checks = [status_code_conformance, content_type_conformance, response_schema_conformance]
+    if not (answer.status_code == 503 and str(answer.json().get("code")).startswith(NOT_HERE)):
+        checks.insert(0, not_a_server_error)
     case.validate_response(answer, checks=checks)
