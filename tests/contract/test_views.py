@@ -18,6 +18,7 @@ from interlock.core.actor import Actor
 from interlock.core.errors import Denied, Invalid, NotFound
 from interlock.core.model import JsonObject
 from interlock.core.plan import DISCLOSURES
+from interlock.core.service_runtime import VersionSpec
 from interlock.core.view import View
 from interlock.core.workload import ServiceWorkload, Source, Traffic
 from interlock.engine.planner import validate
@@ -71,6 +72,7 @@ RIGHT: dict[str, tuple[JsonObject, ...]] = {
     "runs": ({}, {"state": "open"}, {"state": "succeeded", "limit": 1}, {"actor": "person:alice", "before": 2}),
     "schedule_preview": ({"name": "nightly"},),
     "schedules": ({}, {"name": "nightly", "limit": 1}),
+    "service_log": ({"workload": "web", "version": "v1"}, {"workload": "web", "version": "v1", "lines": 1}),
     "services": ({}, {"workload": "web", "state": "all"}),
     "status": ({},),
     "tokens": ({}, {"actor": "service:nightly", "state": "all"}),
@@ -111,6 +113,7 @@ async def engine(postgres_endpoint: Any) -> AsyncIterator[Engine]:
             await opened.run({"do": {"outcome": "permanent", "error": "as told"}, "repeatable": True})
             await opened.run({"do": {"outcome": "bug"}, "target": "b"})
             await _release(opened)
+            await _version(opened)
             await opened.control.set_freeze(
                 1,
                 "person:alice",
@@ -138,6 +141,24 @@ async def _release(engine: Engine) -> None:
     )
     await engine.execute(
         "insert into release_timeline (release, at, word, text) values (1, now(), 'started', 'from v1 to v2')"
+    )
+
+
+async def _version(engine: Engine) -> None:
+    """One that was stopped a while ago."""
+    spec = VersionSpec(
+        workload="web",
+        version="v1",
+        declared=ServiceWorkload(
+            command=("/srv/web",), source=Source(folder="/srv/{version}"), traffic=Traffic(listen="127.0.0.1:8080")
+        ),
+        identity=f"sha256:{'0' * 64}",
+        port=20_000,
+    )
+    await engine.execute(
+        """insert into service_instance (workload, version, identity, spec, port, stage, address, run, started_at)
+           values ('web', 'v1', 'sha256:0', %s, 20000, 'stopped', '127.0.0.1:20000', 1, now())""",
+        spec.model_dump_json(),
     )
 
 

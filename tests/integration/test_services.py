@@ -32,7 +32,7 @@ from interlock.lib.clock import SystemClock
 from interlock.services.inspection import inspect_workloads
 from interlock.services.keeping import STOPPED_KEPT, ServiceKeeping
 from interlock.services.store import InstanceStore
-from interlock.services.views import ServicesArgs, ServicesView
+from interlock.services.views import ServiceLogArgs, ServiceLogView, ServicesArgs, ServicesView
 
 SHOP = Path(__file__).resolve().parents[1] / "harness" / "shop_service.py"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -50,6 +50,7 @@ class Stage:
         self.keeper = own_keeper(engine.parts.locations.state_folder, SystemClock())
         self.store = InstanceStore(engine.database)
         self.outside = engine.parts.catalog.action("service.start").ports.outside
+        self.redactor = engine.parts.catalog.action("service.start").ports.redactor
         self.keeping = ServiceKeeping(self.store, self.outside, engine.parts.project, SystemClock())
         self.listen = free_port()
 
@@ -94,6 +95,9 @@ class Stage:
         view = ServicesView(self.store, self.outside)
         found = await view.read(ALICE, ServicesArgs(workload=self.name, **args))
         return found["services"]  # type: ignore[return-value]
+
+    async def evidence(self, run: int) -> list[dict[str, Any]]:
+        return await self.engine.query("select line from evidence where run = %s order by seq", run)
 
     async def port(self, version: str) -> int:
         found = await self.store.find(self.name, version)
@@ -204,6 +208,33 @@ async def test_a_version_that_ends_at_once_is_not_waited_for(stage: Stage) -> No
     assert run.state is RunState.UNDONE
     assert "exit 3" in (run.state_reason or "")
     assert stage.kept() == []
+
+
+async def test_what_a_version_said_last_stands_where_its_failure_does(stage: Stage) -> None:
+    script = "for n in $(seq 20); do echo line $n; done; echo password=hunter2hunter2; echo boom >&2; exit 3"
+    stage.declare(command=["/bin/sh", "-c", script], health={**HEALTH, "deadline_seconds": 60})
+    run = await stage.start()
+    assert run.state is RunState.UNDONE
+    reason = run.state_reason or ""
+    assert "it said last: boom" in reason
+    assert f"interlock service log {stage.name} v1" in reason
+    evidence = str(await stage.evidence(run.number))
+    assert "line 20" in evidence
+    assert "hunter2hunter2" not in evidence
+    view = ServiceLogView(stage.store, stage.outside, stage.redactor)
+    found = await view.read(ALICE, ServiceLogArgs(workload=stage.name, version="v1", lines=3))
+    assert found["lines"][-1] == "boom"
+    assert len(found["lines"]) == 3  # type: ignore[arg-type]
+    assert "hunter2hunter2" not in str(found)
+    with pytest.raises(NotFound):
+        await view.read(ALICE, ServiceLogArgs(workload=stage.name, version="v9"))
+
+
+async def test_what_a_build_said_last_stands_where_its_failure_does(stage: Stage) -> None:
+    stage.declare(build=[["/bin/sh", "-c", "echo no rule to make target; exit 2"]])
+    run = await stage.start()
+    assert run.state is not RunState.SUCCEEDED
+    assert "ended with 2; it said last: no rule to make target" in (run.state_reason or "")
 
 
 async def test_a_version_that_starts_slowly_is_waited_for(stage: Stage) -> None:

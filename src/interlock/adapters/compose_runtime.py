@@ -141,6 +141,22 @@ class ComposeServices:
         container = self._container(spec)
         return None if container is None else self._shown(spec, container)
 
+    def said(self, spec: VersionSpec, lines_max: int) -> str:
+        """From the engine, as long as there is the container."""
+        container = self._container(spec)
+        if container is None or not self._path(spec).exists():
+            return ""
+        words = ("logs", "--no-color", "--no-log-prefix", "--tail", str(lines_max))
+        argv = [*self._program(), "-f", str(self._path(spec)), "-p", project_of(spec), *words]
+        answer = read_program(
+            argv, timeout_seconds=CONFIG_SECONDS, environment=self._environment(), decode_errors="replace"
+        )
+        if answer.exit_code != 0:
+            said = " ".join(answer.stderr.split())[-WORDS_CHARACTERS_MAX:]
+            msg = f"Compose does not show the log of {spec.name}: {said}"
+            raise Transient(msg, code="compose.refused", fix=self._shown(spec, container).log)
+        return answer.stdout
+
     def inspect(self, workload: str, declared: ServiceWorkload) -> Iterable[RuntimeFinding]:
         """What Compose itself says of the file, and what stands against a second container."""
         return findings(workload, declared, self._config(_compose_of(declared)))

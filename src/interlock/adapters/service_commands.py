@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from interlock.core.errors import Invalid, NotFound
+from interlock.core.errors import Invalid, NotFound, Transient
 from interlock.core.keeper import Keeper, KeptProcess, KeptState
 from interlock.core.ports import StepContext
 from interlock.core.service_runtime import InstanceState, RuntimeFinding, VersionSpec
 from interlock.core.workload import ServiceWorkload, filled, filled_values
 
+LOG_BYTES_MAX = 256 * 1024
+"""Of the end of a log, when somebody asks for it."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -67,6 +69,20 @@ class CommandServices:
         """From the keeper's file."""
         state = self._keeper.state(spec.name)
         return None if state is None else self._shown(spec, state)
+
+    def said(self, spec: VersionSpec, lines_max: int) -> str:
+        """From the keeper's file, which stays when the version was stopped."""
+        try:
+            with self._keeper.log_path(spec.name).open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - LOG_BYTES_MAX))
+                text = file.read(LOG_BYTES_MAX).decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            msg = f"the log of {spec.name} cannot be read: {error.strerror}"
+            raise Transient(msg, code="service.log", fix="df -h, and `interlock check`") from error
+        return "\n".join(text.splitlines()[-lines_max:])
 
     def inspect(self, workload: str, declared: ServiceWorkload) -> Iterable[RuntimeFinding]:
         """Whether the command can mean anything before there is a version."""

@@ -17,6 +17,7 @@ from interlock.lib.clock import Clock
 from interlock.lib.random_ids import random_hex
 
 SYSTEMCTL = "/usr/bin/systemctl"
+JOURNALCTL = "/usr/bin/journalctl"
 SHOW_SECONDS = 5.0
 JOB_SECONDS = 120.0
 FILE_BYTES_MAX = 256 * 1024
@@ -96,6 +97,16 @@ class SystemdServices:
     def state(self, spec: VersionSpec) -> InstanceState | None:
         """As systemd tells."""
         return self._known(spec, self._show(unit_of(spec)))
+
+    def said(self, spec: VersionSpec, lines_max: int) -> str:
+        """From the journal, as far as this account may read it."""
+        argv = [JOURNALCTL, "--no-pager", "--quiet", "--output=cat", f"--lines={lines_max}", f"--unit={unit_of(spec)}"]
+        answer = read_program(argv, timeout_seconds=SHOW_SECONDS, environment=_ENVIRONMENT, decode_errors="replace")
+        if answer.exit_code != 0:
+            words = " ".join(answer.stderr.split())[:WORDS_CHARACTERS_MAX]
+            msg = f"journalctl ended with {answer.exit_code}: {words}"
+            raise Transient(msg, code="systemd.failed", fix="let this account read the journal: group systemd-journal")
+        return answer.stdout
 
     def inspect(self, workload: str, declared: ServiceWorkload) -> Iterable[RuntimeFinding]:
         """Whether the template is there, and reads the file that tells an instance its port."""

@@ -128,6 +128,10 @@ class ServiceRuntime(Protocol):
         """How it fares; None when the runtime knows nothing of it. Read often, so it costs milliseconds."""
         ...
 
+    def said(self, spec: VersionSpec, lines_max: int) -> str:
+        """The end of what it wrote to its log, a bounded part; empty where nothing is left of it. No effect."""
+        ...
+
     def inspect(self, workload: str, declared: ServiceWorkload) -> Iterable[RuntimeFinding]:
         """What would keep versions of this workload from running beside each other; no effect."""
         ...

@@ -18,6 +18,7 @@ from interlock.core.traffic import DATA_PLANES, DataPlane
 from interlock.core.workload import ServiceWorkload
 from interlock.services.building import build_spec
 from interlock.services.gates import GateResult, run_gates
+from interlock.services.last_words import last_lines, last_words, log_command, sentence, told
 from interlock.services.model import laid_of, port_order, share_of
 from interlock.services.probing import Probed, ask_inside, await_healthy, hopeless_of
 
@@ -28,6 +29,7 @@ DRAIN_SECONDS = 30.0
 DRAIN_LOOK_SECONDS = 0.05
 PORTS_TRIED = 50
 LOOK_SECONDS = 0.2
+REASON_CHARACTERS_MAX = 1000
 
 
 def step_seconds(declared: ServiceWorkload) -> float:
@@ -66,12 +68,16 @@ class VersionSteps:
             return StepResult(ok=False, summary=f"{spec.name} is not in the table of versions")
         probed = self._probe(known)
         payload: JsonObject = {"workload": spec.workload, "version": spec.version}
+        data: JsonObject = {"address": known.address, "asked": probed.asked, "identity": known.spec.identity}
         if probed.ok:
             self._context.arrange("service.healthy", payload)
-        else:
-            self._context.arrange("service.failed", {**payload, "reason": probed.words})
-        data: JsonObject = {"address": known.address, "asked": probed.asked, "identity": known.spec.identity}
-        return StepResult(ok=probed.ok, summary=f"{spec.name}: {probed.words}", data=data)
+            return StepResult(ok=True, summary=f"{spec.name}: {probed.words}", data=data)
+        said, more = last_words(self._runtime(spec), known.spec, self._ports.redactor), log_command(spec)
+        words = f"{probed.words}{sentence(said)}"
+        self._context.arrange("service.failed", {**payload, "reason": words[:REASON_CHARACTERS_MAX]})
+        listed = "".join(f"    {line}\n" for line in said) or "    nothing\n"
+        self._context.write_output(f"{spec.name} said last ({more}):\n{listed}")
+        return StepResult(ok=False, summary=f"{spec.name}: {words} ({more})", data={**data, **told(said, more)})
 
     # Starting.
 
@@ -82,9 +88,9 @@ class VersionSteps:
             if failed is not None:
                 return failed
         gates = self._gates(spec) if release is not None else ()
-        told: JsonObject = {"gates": [gate.told() for gate in gates]}
+        passed: JsonObject = {"gates": [gate.told() for gate in gates]}
         if gates and not gates[-1].ok:
-            return StepResult(ok=False, summary=gates[-1].sentence, data=told)
+            return StepResult(ok=False, summary=gates[-1].sentence, data=passed)
         placed = self._reserve(spec, release)
         state = self._runtime(spec).start(placed, self._context)
         if state.identity is not None and state.identity != spec.identity:
@@ -92,7 +98,7 @@ class VersionSteps:
             raise Stale(msg, code="service.identity", fix="ask again, and read the new plan")
         place: JsonObject = {"workload": spec.workload, "version": spec.version, "address": state.address}
         self._context.arrange("service.started", place)
-        data: JsonObject = {"address": state.address, "pid": state.pid, "identity": spec.identity, **told}
+        data: JsonObject = {"address": state.address, "pid": state.pid, "identity": spec.identity, **passed}
         return StepResult(ok=True, summary=f"{spec.name} was started on {state.address}", data=data)
 
     def _prepare(self, spec: VersionSpec, laid: LaidSource) -> StepResult | None:
@@ -106,7 +112,9 @@ class VersionSteps:
                 result = self._context.execute(build_spec(command, spec, BUILD_SECONDS))
                 if result.exit_code != 0:
                     how = "took too long" if result.timed_out else f"ended with {result.exit_code or result.signal}"
-                    return StepResult(ok=False, summary=f"the build of {spec.name} failed: {' '.join(command)} {how}")
+                    said, more = last_lines(result.tail, self._ports.redactor), f"interlock show {self._context.run}"
+                    words = f"the build of {spec.name} failed: {' '.join(command)} {how}{sentence(said)}"
+                    return StepResult(ok=False, summary=words, data=told(said, more))
             layouts.finish(laid)
         return None
 

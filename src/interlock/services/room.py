@@ -7,7 +7,7 @@ from interlock.services.arrangements import InstanceArrangements
 from interlock.services.inspection import inspect_workloads
 from interlock.services.keeping import ServiceKeeping
 from interlock.services.store import InstanceStore
-from interlock.services.views import ServicesView
+from interlock.services.views import ServiceLogView, ServicesView
 
 REVIVE_SECONDS = 1.0
 COMPARE_SECONDS = 5.0
@@ -19,7 +19,7 @@ def open_room(parts: RoomParts) -> Room:
     store = InstanceStore(parts.database)
     keeping = ServiceKeeping(store, parts.outside, parts.project, parts.clock)
     return Room(
-        views=(ServicesView(store, parts.outside),),
+        views=(ServicesView(store, parts.outside), ServiceLogView(store, parts.outside, parts.redactor)),
         reconcilers=(
             Reconciler("keep_processes", keeping.revive, REVIVE_SECONDS),
             Reconciler("compare_services", keeping.compare, COMPARE_SECONDS),

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from interlock.core.actor import Actor
-from interlock.core.errors import InterlockError
+from interlock.core.errors import InterlockError, NotFound
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.outside import Outside
 from interlock.core.plan import Discloses
@@ -16,6 +16,8 @@ from interlock.core.service_instance import STANDING, ServiceInstance
 from interlock.core.service_runtime import SERVICE_RUNTIMES, InstanceState
 from interlock.core.view import View
 from interlock.lib.clock import rfc3339
+from interlock.lib.redact import Redactor
+from interlock.services.last_words import LINES_MAX, last_lines
 from interlock.services.store import InstanceStore
 
 
@@ -53,6 +55,39 @@ class ServicesView(View):
             return self._outside[SERVICE_RUNTIMES[instance.spec.runtime]].state(instance.spec)
         except InterlockError as error:
             return error.message
+
+
+class ServiceLogArgs(Frozen):
+    """One version, and how many `lines` of the end of its log."""
+
+    workload: str = Field(max_length=100, pattern=r"^[^\x00]*$")
+    version: str = Field(max_length=100, pattern=r"^[^\x00]*$")
+    lines: int = Field(default=100, ge=1, le=LINES_MAX)
+
+
+class ServiceLogView(View):
+    """What a version says."""
+
+    name: ClassVar[str] = "service_log"
+    summary: ClassVar[str] = "The end of what a version of a service wrote to its log, without secrets."
+    discloses: ClassVar[Discloses] = "content"
+    Args: ClassVar[type[Frozen]] = ServiceLogArgs
+
+    def __init__(self, store: InstanceStore, outside: Outside, redactor: Redactor) -> None:
+        self._store = store
+        self._outside = outside
+        self._redactor = redactor
+
+    async def read(self, actor: Actor, args: ServiceLogArgs) -> JsonObject:  # noqa: ARG002
+        """Raises NotFound for a version that was never started, and what its runtime raises."""
+        found = await self._store.find(args.workload, args.version)
+        if found is None:
+            msg = f"{args.workload} {args.version} was never started here, or that was long ago"
+            raise NotFound(msg, code="service.unknown", fix="interlock service list --all")
+        runtime = self._outside[SERVICE_RUNTIMES[found.spec.runtime]]
+        text = await asyncio.to_thread(runtime.said, found.spec, LINES_MAX)
+        lines = last_lines(text, self._redactor, args.lines)
+        return {"workload": args.workload, "version": args.version, "stage": found.stage, "lines": [*lines]}
 
 
 def _shown(instance: ServiceInstance, state: InstanceState | str | None) -> JsonObject:

@@ -21,7 +21,7 @@ app = typer.Typer()
 service = verbs(
     app,
     "service",
-    summary=say("Versions of services by hand: list, start, stop, restart, and what they log."),
+    summary=say("Versions of services by hand: list, start, stop, restart."),
     examples=("interlock service list", "interlock service start web v1.4", "interlock service restart web"),
 )
 
@@ -94,7 +94,7 @@ def log(
     workload: Workload,
     version: Version,
     *,
-    lines: Annotated[int, typer.Option("--lines", min=1, max=1000, help=say("so many at most"))] = 100,
+    lines: Annotated[int, typer.Option("--lines", min=1, max=1000, help=say("at most so many"))] = 100,
 ) -> Answer:
     """The newest last; a version that was stopped has one as long as its files are kept."""
     data = caller.view("service_log", workload=workload, version=version, lines=lines)
