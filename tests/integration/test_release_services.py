@@ -98,3 +98,20 @@ async def test_a_version_that_went_back_leaves_a_report_with_numbers_and_plots(e
     assert (folder / "rollback_report.md").stat().st_mode & 0o077 == 0
     events = await engine.query("select data from event where kind = 'release.rolled_back'")
     assert all("follow_up" in event["data"] for event in events)
+
+
+@in_one_loop
+async def test_a_version_that_does_not_start_tells_the_release_why(engine: Engine, world: ReleaseWorld) -> None:
+    world.version("torn")
+    start = world.folder / "web" / "torn" / "start"
+    start.write_text("#!/bin/sh\necho password=hunter2hunter2\necho no such table: orders >&2\nexit 3\n")
+    number = await begin(engine, "torn")
+    row = await stands(engine, number, "failed")
+    assert "it said last: no such table: orders" in row["reason"]
+    path = engine.parts.locations.state_folder / "releases" / str(number) / "rollback_report.md"
+    await until(path.exists)
+    text = path.read_text(encoding="utf-8")
+    assert "## What torn said last" in text
+    assert "    no such table: orders" in text
+    assert "More of it: `interlock service log web torn`" in text
+    assert "hunter2hunter2" not in text

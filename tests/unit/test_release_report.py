@@ -192,3 +192,11 @@ def test_a_picture_can_be_drawn_of_whatever_was_seen(values: list[float]) -> Non
     assert "NaN" not in text
     assert "nan" not in text
     assert text.count("L") < 5000
+
+
+def test_a_report_shows_what_the_candidate_said_last_and_what_shows_more() -> None:
+    data = {"said": ["starting", "boom | bang"], "more": "interlock service log web v2"}
+    line = {"word": "said", "text": "v2 said last: boom", "data": data, "at": NOW, "run": None}
+    text = report(replace(MATERIAL, lines=[*LINES, line]))
+    assert "## What v2 said last\n\n    starting\n    boom | bang\n\nMore of it: `interlock service log web v2`" in text
+    assert "said last" not in report(MATERIAL)

@@ -17,7 +17,7 @@ from interlock.engine.store import RunStore
 from interlock.engine.submit import Door
 from interlock.lib.clock import Clock
 from interlock.releases.asks import asker, forget_ask, golden_ask, route_ask, start_ask
-from interlock.releases.examined import GATES, GOLDEN, done_of, gates_note, gates_of, golden_note
+from interlock.releases.examined import GATES, GOLDEN, done_of, gates_note, gates_of, golden_note, said_note, said_of
 from interlock.releases.live import Live
 from interlock.releases.model import Cause, Note, Release, Wanted, wanted
 from interlock.releases.store import ReleaseStore
@@ -101,6 +101,8 @@ class Effects:
                 await self._store.say_once(release, gates_note(gates), self._clock.now())
             if any(gate["ok"] is not True for gate in gates):
                 found = replace(found, cause="gate")
+            if found.outcome == "failed" and (said := said_of(await self._runs.evidence(found.run))):
+                await self._store.say_once(release, said_note(release.candidate, said), self._clock.now())
         if found.outcome != "done" or not await asyncio.to_thread(self._has_golden, release.name):
             return found
         found = await self._ask(release, live, golden_ask(release), attempts_max=1)

@@ -11,6 +11,7 @@ from interlock.releases.model import Note
 
 GATES = "gates"
 GOLDEN = "golden"
+SAID = "said"
 
 
 def done_of(rows: Iterable[Evidence]) -> JsonObject:
@@ -20,6 +21,24 @@ def done_of(rows: Iterable[Evidence]) -> JsonObject:
         if row.kind is EvidenceKind.DONE:
             found = json.loads(row.line)["data"]
     return found
+
+
+def said_of(rows: Iterable[Evidence]) -> JsonObject:
+    """What the version, or its build, said last where it failed: lines as `said`, the command that shows `more`."""
+    found: JsonObject = {}
+    for row in rows:
+        if row.kind in {EvidenceKind.DONE, EvidenceKind.CHECKED}:
+            data = json.loads(row.line)["data"].get("data")
+            if isinstance(data, dict) and data.get("said"):
+                found = {"said": data["said"], "more": str(data.get("more", ""))}
+    return found
+
+
+def said_note(candidate: str, found: JsonObject) -> Note:
+    """A line of the timeline that names the last line, and keeps them all."""
+    lines = found["said"]
+    last = lines[-1] if isinstance(lines, list) and lines else ""
+    return Note(word=SAID, text=f"{candidate} said last: {last} ({found['more']})", data=found, once=True)
 
 
 def gates_of(done: JsonObject) -> list[JsonObject]:

@@ -11,7 +11,7 @@ from interlock.core.judgement import Verdict
 from interlock.core.model import JsonObject
 from interlock.core.workload import CanaryStep, ShadowStep
 from interlock.lib.clock import rfc3339
-from interlock.releases.examined import GATES, GOLDEN
+from interlock.releases.examined import GATES, GOLDEN, SAID
 from interlock.releases.model import Release
 from interlock.releases.plots import arm_of, seconds_of
 
@@ -74,6 +74,7 @@ def report(material: Material) -> str:
         "",
         *_seen(material),
         *_gate_output(material),
+        *_last_words(material),
         "",
         "## Go or no go",
         "",
@@ -248,6 +249,16 @@ def _gate_output(material: Material) -> list[str]:
             lines += ["", f"## What the gate {each.get('name')} said last", ""]
             lines += [f"    {line}" for line in tail.splitlines()]
     return lines
+
+
+def _last_words(material: Material) -> list[str]:
+    """The end of what the candidate, or its build, said where it failed."""
+    found = _examined(material, SAID)
+    said = found.get("said")
+    if not isinstance(said, list) or not said:
+        return []
+    head = ["", f"## What {material.release.candidate} said last", ""]
+    return [*head, *(f"    {line}" for line in said), "", f"More of it: `{found.get('more')}`"]
 
 
 def _judged(release: Release) -> tuple[Verdict, str]:
