@@ -96,13 +96,14 @@ class Effects:
         """Gates, start, and then golden samples: what one of these finds wrong is the candidate's fault."""
         found = await self._ask(release, live, start_ask(release), attempts_max=1)
         if found.run is not None and not (found.outcome == "done" and GATES in release.told):
-            gates = gates_of(done_of(await self._runs.evidence(found.run)))
+            rows = await self._runs.evidence(found.run)
+            if found.outcome == "failed" and (said := said_of(rows)):
+                await self._store.say_once(release, said_note(release.candidate, said), self._clock.now())
+            gates = gates_of(done_of(rows))
             if gates:
                 await self._store.say_once(release, gates_note(gates), self._clock.now())
             if any(gate["ok"] is not True for gate in gates):
                 found = replace(found, cause="gate")
-            if found.outcome == "failed" and (said := said_of(await self._runs.evidence(found.run))):
-                await self._store.say_once(release, said_note(release.candidate, said), self._clock.now())
         if found.outcome != "done" or not await asyncio.to_thread(self._has_golden, release.name):
             return found
         found = await self._ask(release, live, golden_ask(release), attempts_max=1)
