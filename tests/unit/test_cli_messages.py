@@ -11,6 +11,7 @@ import pytest
 
 from interlock.interfaces import messages
 from interlock.interfaces.messages import CATALOGS, LANGUAGES, read_catalog, say, set_language
+from interlock.interfaces.release_words import FRAMES, LABELS, plan_in_words, release_in_words
 from interlock.interfaces.resident_words import CODES, TEXTS
 
 INTERFACES = CATALOGS.parent
@@ -30,7 +31,7 @@ def _sentences() -> Counter[str]:
                 assert isinstance(text, ast.Constant), f"{where}: a sentence is written out, so that it is translated"
                 assert isinstance(text.value, str)
                 found[text.value] += 1
-    found.update([*CODES.values(), *TEXTS])
+    found.update([*CODES.values(), *TEXTS, *FRAMES, *LABELS])
     return found
 
 
@@ -100,3 +101,15 @@ def test_what_gettext_tools_write_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     )
     monkeypatch.setattr(messages, "CATALOGS", tmp_path)
     assert read_catalog.__wrapped__("xx") == {"one two\n": "eins zwei\n"}
+
+
+@pytest.mark.usefixtures("_english_afterwards")
+def test_what_a_release_says_of_itself_is_said_in_the_chosen_language() -> None:
+    line = "step 1 of 3, 5 % of users are to get it: the candidate is healthy"
+    assert release_in_words(line) == line
+    set_language("zh_Hans")
+    assert release_in_words(line) == "第 1/3 步\uff0c将让 5 % 的用户使用\uff1a候选版本健康"
+    assert release_in_words("goes back: rolled back by hand (person:bob)") == "退回\uff1a手动回滚 (person:bob)"
+    assert release_in_words("goes back: v2 failed 3 of 9") == "退回\uff1av2 failed 3 of 9", "what is not known stays"
+    plan = "from          v1  sha256:3f9a\n1     5 % of users  the judge certifies it"
+    assert plan_in_words(plan).splitlines()[1].split() == ["1", "5", "%", "的用户", "判定器认证"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from interlock.bootstrap import remove_database
 from interlock.core.errors import Permanent
-from interlock.interfaces.cli.demo_releases import end_services, free_address, release_parts
+from interlock.interfaces.cli.demo_releases import end_services, free_address, release_parts, tell_what_goes_on
 from interlock.interfaces.cli.demo_shop import DEFAULT_FOLDER, is_ours, make_shop
 from interlock.interfaces.messages import say
 from interlock.settings import PROJECT_FILE_NAME, Settings, locate, read_settings
@@ -177,6 +177,7 @@ def run_demo(folder: Path | None, *, colour: bool) -> int:
         say("An agent of your own comes in by `interlock connect claude`, a program by `interlock serve` (HTTP).")
     )
     stage.tell(say("Stop it with `interlock stop`; `interlock demo` makes it anew."))
+    tell_what_goes_on(stage)
     return 0
 
 

@@ -53,6 +53,17 @@ def end_services(stage: Stage) -> None:
         stage.quietly("service", "stop", "web", version, "--confirm")
 
 
+def tell_what_goes_on(stage: Stage) -> None:
+    """Services outlive Interlock, that of a demo too."""
+    stage.tell(
+        say("The shop's service and its proxy go on, also when Interlock is stopped. To end them, in this folder:")
+    )
+    stage.tell("$ interlock do traffic.forget --arg workload=web --confirm")
+    stage.tell("$ interlock approve N --yes")
+    stage.tell("$ interlock service stop web v1.0 --confirm")
+    stage.tell(say("N is the number of the Run that the first one names: it is confirmed twice."))
+
+
 def release_parts() -> tuple[tuple[str, Callable[[Stage], None]], ...]:
     """As the demo tells them, in this order."""
     return (

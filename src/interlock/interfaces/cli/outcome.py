@@ -40,6 +40,12 @@ def state_in_words(state: str) -> str:
     return words.get(state, state)
 
 
+def risk_in_words(risk: str) -> str:
+    """How bad a change can be."""
+    words = {"none": say("none"), "low": say("low"), "medium": say("medium"), "high": say("high")}
+    return words.get(risk, risk)
+
+
 def missing_in_words(missing: list[Record]) -> str:
     """What is still asked for."""
     parts = []

@@ -6,11 +6,12 @@ import json
 
 from rich.text import Text
 
-from interlock.interfaces.cli.outcome import DIGEST_SHOWN, missing_in_words
+from interlock.interfaces.cli.outcome import DIGEST_SHOWN, missing_in_words, risk_in_words
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
 from interlock.interfaces.cli.terminal import visible_command, visible_line
 from interlock.interfaces.messages import say
+from interlock.interfaces.release_words import plan_in_words
 from interlock.interfaces.resident_words import text_in_words
 
 PREVIEW_LINES_MAX = 400
@@ -39,11 +40,12 @@ def _show_preview(screen: Screen, plan: Record) -> None:
     if not plan.text("preview"):
         return
     screen.blank()
-    lines = plan.text("preview").split("\n")
+    preview = plan.text("preview")
+    lines = (plan_in_words(preview) if plan.text("action") == "release.start" else preview).split("\n")
     screen.block("\n".join(lines[:PREVIEW_LINES_MAX]))
     if len(lines) > PREVIEW_LINES_MAX:
         _warn(screen, say("cut: {count} more lines are not shown", count=len(lines) - PREVIEW_LINES_MAX), indent=2)
-    missing = plan.number("preview_characters") - len(plan.text("preview"))
+    missing = plan.number("preview_characters") - len(preview)
     if missing > 0:
         _warn(screen, say("cut: {count} more characters are not shown", count=missing), indent=2)
 
@@ -78,7 +80,7 @@ def _show_step(screen: Screen, step: Record, number: int | None) -> None:
         [
             *executed_fields(step),
             (say("touches"), touched),
-            (say("risk"), styled(step.text("risk")) if changes else ""),
+            (say("risk"), styled(step.text("risk"), risk_in_words(step.text("risk"))) if changes else ""),
             (say("effect"), say("unknown: nobody described this program") if step.flag("opaque") else ""),
             (say("discloses"), styled("high", disclosed) if disclosed == "secret" else ""),
             (say("taken back by"), back if changes else ""),

@@ -12,6 +12,7 @@ from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, parse_time, styled
 from interlock.interfaces.cli.terminal import visible_line
 from interlock.interfaces.messages import say
+from interlock.interfaces.release_words import release_in_words
 
 if TYPE_CHECKING:
     from interlock.interfaces.cli.standing import Standings
@@ -51,7 +52,7 @@ def show_releases(screen: Screen, found: list[Record]) -> None:
             _change(each),
             _state(each),
             screen.moment(each.text("created_at")),
-            each.text("reason"),
+            release_in_words(each.text("reason")),
         )
         for each in found
     ]
@@ -107,10 +108,10 @@ def show_release(screen: Screen, data: Record) -> None:
             (say("versions"), _change(one)),
             (say("state"), _state(one)),
             (say("users"), say("{percent} % have {name}", percent=share_of(one), name=one.text("candidate"))),
-            (say("step"), one.text("step_words")),
+            (say("step"), release_in_words(one.text("step_words"))),
             (say("watched for"), f"{one.number('watched_seconds')} s" if not one.flag("over") else ""),
             (say("judge"), one.text("judge_words")),
-            (say("why"), one.text("reason")),
+            (say("why"), release_in_words(one.text("reason"))),
             (say("asked by"), f"{one.text('started_by')} (Run {one.number('run')})"),
             (say("way back"), _way_back(screen, one)),
         ],
@@ -152,7 +153,11 @@ def show_comparison(screen: Screen, data: Record) -> None:
     screen.blank()
     words = {"go": ("succeeded", "GO"), "no_go": ("failed", "NO-GO"), "": ("", "-")}
     found: list[tuple[Text | str, ...]] = [
-        (styled(*words.get(each.text("verdict"), ("warning", "?"))), each.text("name"), each.text("words"))
+        (
+            styled(*words.get(each.text("verdict"), ("warning", "?"))),
+            release_in_words(each.text("name")),
+            each.text("words"),
+        )
         for each in data.records("criteria")
     ]
     screen.rows(("", "", ""), found)
@@ -194,7 +199,7 @@ class Progress:
         share = float(percent) if isinstance(percent, int | float) else 0.0
         full = round(share / 100 * BAR_COLUMNS)
         bar = "█" * full + "░" * (BAR_COLUMNS - full)
-        words = [f"{bar} {share:g} %", release.text("step_words"), release.text("judge_words")]
+        words = [f"{bar} {share:g} %", release_in_words(release.text("step_words")), release.text("judge_words")]
         sys.stderr.write(visible_line("  ".join(word for word in words if word))[: self._columns()])
         sys.stderr.flush()
         self._standing = True
@@ -230,7 +235,7 @@ def _change(release: Record) -> str:
 def _styled(line: Record) -> Text:
     word = line.text("word")
     style = "failed" if word in _BAD else "succeeded" if word == "released" else "warning" if word in _WAITS else ""
-    return styled(style, line.text("text"))
+    return styled(style, release_in_words(line.text("text")))
 
 
 def _clock(line: Record) -> Text:

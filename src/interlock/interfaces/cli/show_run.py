@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from interlock.interfaces.cli.outcome import missing_in_words, sentence_of_run, state_in_words
+from interlock.interfaces.cli.outcome import missing_in_words, risk_in_words, sentence_of_run, state_in_words
 from interlock.interfaces.cli.plan import executed_fields, show_arguments, show_plan
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
@@ -52,7 +52,7 @@ def show_pending(screen: Screen, runs: list[Record]) -> None:
                 (say("asked by"), _asker(run)),
                 (say("because"), run.text("reason")),
                 (say("touches"), ", ".join(run.texts("targets"))),
-                (say("risk"), styled(run.text("risk"))),
+                (say("risk"), styled(run.text("risk"), risk_in_words(run.text("risk")))),
                 (say("missing"), missing_in_words(run.records("missing")) or text_in_words(run.text("state_reason"))),
                 (say("expires"), screen.moment(expires) if expires else ""),
             ],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from interlock.interfaces.cli.outcome import state_in_words
+from interlock.interfaces.cli.outcome import risk_in_words, state_in_words
 from interlock.interfaces.cli.record import Record
 from interlock.interfaces.cli.screen import Screen, styled
 from interlock.interfaces.cli.show_release import sentence_of_release
 from interlock.interfaces.cli.standing import NEEDS_SOMEBODY, Standings
 from interlock.interfaces.messages import say
+from interlock.interfaces.release_words import release_in_words
 from interlock.interfaces.resident_words import text_in_words
 
 NO_WORKLOADS = Standings((), ())
@@ -109,7 +110,7 @@ def _show_release(screen: Screen, release: Record) -> None:
     """As `_show_run`: two short lines."""
     change = f"{release.text('stable') or '-'} → {release.text('candidate')}"
     screen.line(Text(release.text("workload"), style="bold"), f"  {change}  ", sentence_of_release(release), indent=2)
-    told = (release.text("step_words"), release.text("judge_words"), release.text("reason"))
+    told = [release_in_words(release.text(key)) for key in ("step_words", "judge_words", "reason")]
     screen.quiet(" · ".join(word for word in told if word), indent=4)
 
 
@@ -124,7 +125,7 @@ def _show_run(screen: Screen, run: Record, at: str) -> None:
     )
     parts = [run.text("actor_id") or run.who("actor"), screen.moment(at) if at else ""]
     if run.text("risk") in {"medium", "high"} and state != "succeeded":
-        parts.append(say("risk {risk}", risk=run.text("risk")))
+        parts.append(say("risk {risk}", risk=risk_in_words(run.text("risk"))))
     screen.quiet(" · ".join(part for part in parts if part), indent=4)
     reason = text_in_words(run.text("state_reason"))
     if reason and state in {"waiting", "unresolved", "failed", "undone", "denied", "stale", "expired", "queued"}:

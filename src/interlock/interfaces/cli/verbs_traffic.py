@@ -50,7 +50,12 @@ def _show_one(screen: Screen, service: Record) -> None:
         screen.quiet(say("nobody is answered: no version is routed"), indent=2)
         return
     rows = [
-        (arm.text("version"), f"{arm.text('share_percent')} %", arm.text("in_flight") or "?", arm.text("address"))
+        (
+            arm.text("version"),
+            f"{arm.text('share_percent').removesuffix('.0')} %",
+            arm.text("in_flight") or "?",
+            arm.text("address"),
+        )
         for arm in arms
     ]
     screen.rows((say("version"), say("users"), say("being answered"), say("where")), rows, indent=2)
