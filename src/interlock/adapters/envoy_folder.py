@@ -117,12 +117,11 @@ class EnvoyFolder:
                 prepared.unlink(missing_ok=True)
 
     def forget(self, workload: str) -> None:
-        """Nothing is in force for this workload."""
+        """Nothing is in force for this workload. The folder of its routes stays: a listener that drains watches it for
+        minutes, and one that comes meanwhile is told through the same watch."""
         with _said(self._routings):
             (self._routings / f"{workload}.json").unlink(missing_ok=True)
             self.routes(workload).unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                self.routes(workload).parent.rmdir()
             for log in (self.log(workload), _older(self.log(workload))):
                 log.unlink(missing_ok=True)
 
