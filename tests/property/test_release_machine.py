@@ -253,7 +253,8 @@ def test_what_nobody_had_is_not_called_taken_back() -> None:
     refused = Seen(effect_failed="the address is taken")
     assert advance(unbound, refused).goal == "failed"
     assert advance(unbound, replace(refused, requests=1)).goal == "rolled_back"
-    first = release_of(ReleaseSettings(steps=()), stable=None, state="watching", step=0, epoch=1, settled=0)
+    canary = (CanaryStep(weight_percent=5),)
+    first = release_of(ReleaseSettings(steps=canary), stable=None, state="watching", step=1, epoch=1, settled=0)
     assert (advance(first, refused).state, advance(first, refused).goal) == ("going_back", "failed")
 
 

@@ -79,11 +79,23 @@ def test_a_plan_says_who_gets_it_when_what_is_watched_and_how_it_goes_back() -> 
         "459 answers compared",
         "the judge certifies it",
         "make test",
-        "at most 1.00%",
+        "at most 1.00 %",
         "all users get v1 again",
         "v1 stays running for 24 h",
     ):
         assert words in text, text
+
+
+def test_a_plan_warns_of_two_versions_that_are_the_same() -> None:
+    assert "v2 is the same as v1" in release_text(workload(), "v1", "v2", {"v1": "sha256:01", "v2": "sha256:01"})
+    for others in ({"v1": "sha256:01", "v2": "sha256:02"}, {"v2": "sha256:02"}, {}):
+        assert "is the same as" not in release_text(workload(), "v1", "v2", others)
+
+
+def test_a_first_version_is_offered_no_way_back() -> None:
+    first = replace(RELEASE, stable=None, state="released")
+    assert "interlock rollback" not in report(replace(MATERIAL, release=first))
+    assert "interlock rollback web" in report(replace(MATERIAL, release=replace(RELEASE, state="released")))
 
 
 def test_a_plan_names_as_many_comparisons_as_the_agreement_takes_whatever_pairs_says() -> None:

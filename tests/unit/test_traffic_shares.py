@@ -10,9 +10,9 @@ import pytest
 from interlock.adapters.health_probe import HttpProbe
 from interlock.core.errors import Invalid
 from interlock.core.health_probe import HEALTH_PROBE
-from interlock.core.outside import Outside
+from interlock.core.outside import Outside, OutsideKey
 from interlock.core.project import Project
-from interlock.core.traffic import WHOLE, Arm, Mirror, Routing
+from interlock.core.traffic import ENVOY, NGINX, WHOLE, Arm, DataPlane, Mirror, Routing
 from interlock.core.workload import ServiceWorkload, Traffic
 from interlock.lib.clock import SystemClock
 from interlock.traffic.inspection import inspect_traffic
@@ -127,6 +127,31 @@ def test_check_finds_services_whose_users_could_not_come() -> None:
     assert [level for level, _ in found] == ["error", "error"]
     assert "a, b" in found[0][1]
     assert "web.example.org" in found[1][1]
+
+
+class _Users:
+    """A proxy where users come already."""
+
+    def __init__(self, routing: Routing) -> None:
+        self.routing = routing
+
+    def current(self, workload: str) -> Routing | None:
+        return self.routing if workload == "web" else None
+
+    def require_read(self, workload: str) -> None:
+        """It reads all."""
+
+
+@pytest.mark.parametrize(
+    ("key", "listen", "says"),
+    [(ENVOY, "127.0.0.1:9999", "traffic.listen says 127.0.0.1:9999"), (NGINX, LISTEN, "traffic.proxy says envoy")],
+)
+def test_check_says_where_interlock_yaml_and_users_part(key: OutsideKey[DataPlane], listen: str, says: str) -> None:
+    outside = Outside({HEALTH_PROBE: HttpProbe(SystemClock()), key: _Users(routing(v1=WHOLE))})
+    found = list(inspect_traffic(Project.model_construct(workloads={"web": declared(listen)}), outside))
+    assert [each["level"] for each in found] == ["error"]
+    assert says in str(found[0]["message"])
+    assert "interlock do traffic." in str(found[0]["fix"])
 
 
 def test_check_says_where_somebody_listens_already() -> None:

@@ -119,6 +119,13 @@ class Routing(Frozen):
         return self
 
 
+def moving(routing: Routing) -> str:
+    """How a person lets users of a workload come where interlock.yaml says by now, with the versions that they have."""
+    shares = ",".join(f'"{arm.name}":{arm.share}' for arm in routing.arms if arm.share)
+    command = f"interlock do traffic.route --arg workload={routing.workload} --arg 'shares={{{shares}}}'"
+    return f"move its users there, none of whom is answered at {routing.listen} then: {command}"
+
+
 class Sample(NamedTuple):
     """One attempt to get an answer from a version, as the proxy saw it.
 

@@ -15,7 +15,7 @@ from interlock.core.release import RELEASES, ReleaseRecord
 from interlock.core.service_instance import SERVICE_INSTANCES, ServiceInstance
 from interlock.core.service_runtime import VersionSpec
 from interlock.core.source_layout import SOURCE_LAYOUTS
-from interlock.core.traffic import DATA_PLANES, WHOLE, Routing, WorkloadName
+from interlock.core.traffic import DATA_PLANES, WHOLE, Routing, WorkloadName, moving
 from interlock.core.workload import ServiceWorkload
 from interlock.engine.planner import validate
 from interlock.releases.asks import REASON_CHARACTERS_MAX
@@ -89,6 +89,7 @@ class Start(Action):
             raise busy(active)
         routing = self.ports.outside[DATA_PLANES[declared.traffic.proxy]].current(args.workload)
         stable = version_of(routing)
+        _require_same_place(routing, declared)
         version = wanted_version(args.workload, args.version, declared, stable)
         if stable == version.name:
             msg = f"users of {args.workload} have {version.name} already"
@@ -341,6 +342,14 @@ def version_of(routing: Routing | None) -> str | None:
         fix = f"give all to one of them first: interlock do traffic.route --arg workload={routing.workload} ..."
         raise Conflict(msg, code="release.split", fix=fix)
     return whole[0]
+
+
+def _require_same_place(routing: Routing | None, declared: ServiceWorkload) -> None:
+    """A release changes who answers, and not where: its first step would take the old address from all users."""
+    if routing is not None and routing.listen != declared.traffic.listen:
+        name = routing.workload
+        msg = f"users of {name} come at {routing.listen}, and interlock.yaml says {declared.traffic.listen} by now"
+        raise Conflict(msg, code="release.listen", fix=f"write `listen: {routing.listen}` again; or {moving(routing)}")
 
 
 def busy(active: ReleaseRecord) -> Conflict:

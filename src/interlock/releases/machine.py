@@ -91,6 +91,9 @@ def obey(release: Release, order: Order, reason: str, *, full: bool = False, acc
     if order == "promote" and release.state in {"shadow", "canary", "paused", "frozen"} and release.step >= 0:
         to = len(release.settings.steps) if full else min(release.step + 1, len(release.settings.steps))
         return _enter(release, to, f"promoted by a person: {reason}")
+    if order == "promote" and release.state == "watching":
+        msg = f"release {release.number}: it is not known yet that all users have {release.candidate}"
+        raise Conflict(msg, code="release.state", fix=f"ask again in a moment; interlock release status {release.name}")
     if order == "abort" and release.state in MOVING | STOPPED:
         return _back(release, reason, "person", "aborted", ordered=True, accept=accept)
     if order == "rollback" and release.state in MOVING | STOPPED | {"released"}:
@@ -288,7 +291,7 @@ def _had(release: Release, seen: Seen | None) -> bool:
     answered nobody."""
     if not release.reached_users:
         return False
-    before = release.settings.steps[: max(release.step, 0)]
+    before = release.settings.steps[: max(release.step, 0)] if release.stable is not None else ()
     if seen is None or seen.requests or any(isinstance(each, CanaryStep) for each in before):
         return True
     return release.settled == release.epoch or release.watched_seconds > 0

@@ -34,7 +34,9 @@ def release_text(
             (str(number), *_step_row(step, workload.comparison), _longest(step))
             for number, step in enumerate(release.steps, start=1)
         ]
-        rows.append((str(len(rows) + 1), "all users", f"watched for {duration(release.watch_seconds)}", ""))
+        rows.append(
+            (str(len(rows) + 1), "all users", f"watched for {duration(release.watch_seconds)} with requests", "")
+        )
         lines += [*_table(("step", "who gets it", "goes on when", ""), rows), ""]
     lines += [*_fields(_eyes(release)), "", "Go or no go", *_fields(criteria(workload)), ""]
     return "\n".join([*lines, *_fields(_ways_back(release, stable))])
@@ -94,7 +96,14 @@ def duration(seconds: float) -> str:
 
 def _versions(stable: str | None, candidate: str, identities: Mapping[str, str | None]) -> list[str]:
     pairs = [("from", stable or "nothing"), ("to", candidate)]
-    return _fields([(label, f"{name}  {_short(identities.get(name))}".rstrip()) for label, name in pairs])
+    lines = _fields([(label, f"{name}  {_short(identities.get(name))}".rstrip()) for label, name in pairs])
+    if (
+        stable is not None
+        and identities.get(stable) is not None
+        and identities.get(stable) == identities.get(candidate)
+    ):
+        lines += _fields([("WARNING", f"{candidate} is the same as {stable}: users get nothing new")])
+    return lines
 
 
 def _short(identity: str | None) -> str:
@@ -141,7 +150,10 @@ def _eyes(release: ReleaseSettings) -> list[tuple[str, str]]:
 
 def _ways_back(release: ReleaseSettings, stable: str | None) -> list[tuple[str, str]]:
     if stable is None:
-        return [("way back", "none: there is no version before; what goes wrong freezes it where it is")]
+        return [
+            ("way back", "none: there is no version before; what goes wrong freezes it where it is"),
+            ("", "and a person may end it: interlock release abort"),
+        ]
     if release.irreversible:
         return [
             ("way back", "NONE once users have it (`irreversible: true`): what goes wrong freezes it where it is"),

@@ -389,7 +389,7 @@ def _commands(release: Release) -> list[str]:
         f"interlock release compare {name} --release {number}",
         f"interlock show {release.run}",
     ]
-    if release.state == "released":
+    if release.state == "released" and release.stable is not None:
         commands.append(f"interlock rollback {name}")
     return commands
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 from interlock.core.errors import InterlockError
 from interlock.core.health_probe import HEALTH_PROBE
@@ -48,7 +49,7 @@ def open_room(parts: RoomParts) -> Room:
     rollout = Rollout(store, effects, live, parts.clock, watch=watch, shadow=shadows, report=filing.file)
     cooling = Cooling(store, effects, parts.door, parts.outside, parts.clock)
     orders = ReleaseOrders(store, parts.clock, lambda name: _snapshot(parts, name), live.moved)
-    desk = ReleaseDesk(store, live, parts.clock, filing.gather, filing.files)
+    desk = ReleaseDesk(store, live, parts.clock, filing.gather, filing.files, partial(_percent, effects))
 
     async def prune() -> None:
         days = parts.project().retention.bodies_days
@@ -66,6 +67,16 @@ def open_room(parts: RoomParts) -> Room:
         troubles=lambda: rollout.troubles,
         inspect=lambda project: inspect_releases(project, parts.book.current),
     )
+
+
+async def _percent(effects: Effects, release: Release) -> float | None:
+    """Which part of the users has the candidate at the proxy; None while it cannot be asked."""
+    try:
+        routing = await effects.routing(release)
+    except InterlockError:
+        return None
+    arms = routing.arms if routing is not None else ()
+    return sum(arm.share for arm in arms if arm.name == release.candidate) / 100
 
 
 async def _snapshot(parts: RoomParts, name: str) -> JsonObject:

@@ -32,13 +32,17 @@ DIFFERENCES_MAX = 100
 
 @dataclass(frozen=True)
 class ReleaseDesk:
-    """What these views read from. `gather` brings together all that a report is made from; `files` are its files."""
+    """What these views read from. `gather` brings together all that a report is made from; `files` are its files.
+
+    `shares` says which part of the users, in percent, has the candidate at the proxy; None where that is not known.
+    """
 
     store: ReleaseStore
     live: LiveReleases
     clock: Clock
     gather: Callable[[Release], Awaitable[Material]]
     files: Callable[[Release], list[Path]]
+    shares: Callable[[Release], Awaitable[float | None]]
 
     async def one(self, workload: str | None, number: int | None) -> Release:
         """By its number, or the newest one of a workload. Raises NotFound."""
@@ -54,6 +58,11 @@ class ReleaseDesk:
             raise NotFound(msg, code="release.unknown", fix="interlock release status")
         return newest[0]
 
+    async def seen(self, release: Release) -> JsonObject:
+        """The same, with the share that the candidate has at the proxy, whatever was planned."""
+        shown, percent = self.shown(release), await self.shares(release)
+        return shown if percent is None else {**shown, "percent": percent}
+
     def shown(self, release: Release) -> JsonObject:
         """Where it stands, for programs and people."""
         live, step = self.live.find(release.number), release.current
@@ -63,6 +72,8 @@ class ReleaseDesk:
             if step is not None
             else ""
         )
+        if "waits" in release.told and release.settled != release.epoch:
+            place = f"waits, and is not in force yet: {place or waiting_words(release)}"
         judgement = live.judgement if live is not None else None
         return {
             "number": release.number,
@@ -140,7 +151,10 @@ class ReleasesView(_OfReleases):
             found = [await desk.one(args.workload, args.release)]
         else:
             found = await desk.store.newest(args.workload, args.limit)
-        shown: list[JsonValue] = [desk.shown(each) for each in found]
+        newest = {each.name: each.number for each in reversed(found)}
+        shown: list[JsonValue] = [
+            await desk.seen(each) if newest[each.name] == each.number else desk.shown(each) for each in found
+        ]
         answer: JsonObject = {"releases": shown}
         if found and (args.release is not None or args.workload is not None):
             lines = await desk.store.timeline(found[0].number)
@@ -179,7 +193,7 @@ class TimelineView(_OfReleases):
             else:
                 await desk.live.any_moved(min(left, WAIT_LOOK_SECONDS))
         shown: list[JsonValue] = [json_row(line) for line in lines]
-        return {"release": desk.shown(release), "lines": shown}
+        return {"release": await desk.seen(release), "lines": shown}
 
 
 class CompareView(_OfReleases):

@@ -10,6 +10,7 @@ from interlock.core.health_probe import HEALTH_PROBE
 from interlock.core.model import JsonObject
 from interlock.core.outside import Outside
 from interlock.core.project import Project
+from interlock.core.traffic import moving
 from interlock.core.workload import ServiceWorkload
 from interlock.engine.inspection import finding
 from interlock.traffic.planes import planes, routed
@@ -34,7 +35,27 @@ def inspect_traffic(project: Project, outside: Outside) -> Iterable[JsonObject]:
             yield finding("error", AREA, message, f"write an address, as in 127.0.0.1:{listen.rpartition(':')[2]}")
     for name, declared in sorted(project.workloads.items()):
         if isinstance(declared, ServiceWorkload):
+            yield from _moved(name, declared, outside)
             yield from _reached(name, declared, outside)
+
+
+def _moved(name: str, declared: ServiceWorkload, outside: Outside) -> Iterator[JsonObject]:
+    """What interlock.yaml says about where users come, and where they do come, are two things."""
+    try:
+        found = routed(outside, name)
+    except InterlockError:
+        return  # said below
+    if found is None:
+        return
+    (proxy, routing), where = found, f"workloads.{name}.traffic"
+    if proxy != declared.traffic.proxy:
+        message = f"{where}.proxy says {declared.traffic.proxy}, and {proxy} carries the requests of its users"
+        forget = f"interlock do traffic.forget --arg workload={name}"
+        fix = f"write `proxy: {proxy}`; or let go of it, and nobody is answered until the next release: {forget}"
+        yield finding("error", AREA, message, fix)
+    elif routing.listen != declared.traffic.listen:
+        message = f"{where}.listen says {declared.traffic.listen}, and users come at {routing.listen}"
+        yield finding("error", AREA, message, f"write `listen: {routing.listen}`; or {moving(routing)}")
 
 
 def _reached(name: str, declared: ServiceWorkload, outside: Outside) -> Iterator[JsonObject]:

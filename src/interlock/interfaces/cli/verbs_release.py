@@ -479,7 +479,9 @@ def _ended(caller: Caller, found: Record, lines: list[object], wanted: frozenset
     following = {
         "paused": [f"interlock release resume {workload}", f"interlock release abort {workload}"],
         "frozen": [f"interlock release report {workload}", f"interlock release promote {workload}"],
-        "released": [f"interlock rollback {workload}"],
+        "released": [
+            f"interlock rollback {workload}" if found.text("stable") else f"interlock release report {workload}"
+        ],
     }.get(state, [f"interlock release report {workload}"])
     code = (SUCCEEDED if state in wanted else FAILED) if wanted else EXIT_OF_STATE.get(state, FAILED)
     answer = Answer(status=state, exit_code=code, next=following)
