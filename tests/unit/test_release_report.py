@@ -192,8 +192,26 @@ def test_the_picture_is_xml_without_scripts_and_with_every_panel() -> None:
         "path",
     }
     texts = [element.text for element in root.iter(f"{SVG}text")]
-    assert {"Errors", "Latency", "Users with the candidate", "goes back"} <= set(texts)
+    assert {"Errors", "Latency", "Users with the candidate", "back"} <= set(texts)
     assert "prefers-color-scheme: dark" in (root.findtext(f"{SVG}style") or "")
+
+
+def test_the_picture_shows_every_share_that_was_routed_also_where_nobody_asked_anything() -> None:
+    lines = [
+        {"word": "shadow", "at": NOW + timedelta(seconds=1), "data": {"step": 0}},
+        {"word": "canary", "at": NOW + timedelta(seconds=20), "data": {"step": 1}},
+        {"word": "canary", "at": NOW + timedelta(seconds=40), "data": {"step": 2}},
+        {"word": "watching", "at": NOW + timedelta(seconds=50), "data": {"step": 3}},
+        {"word": "routed_back", "at": NOW + timedelta(seconds=60), "data": {}},
+    ]
+    root = ET.fromstring(plot(RELEASE, [tick(5)], lines))  # noqa: S314 - ours
+    assert {"shadow", "5 %", "50 %", "all", "back"} <= {element.text for element in root.iter(f"{SVG}text")}
+    shares = [each.get("d", "") for each in root.iter(f"{SVG}path")][-1]
+    assert len({point.split()[1] for point in shares.replace("M", "L").split("L") if point}) == 4, "0, 5, 50 and 100 %"
+    marks = [each for each in root.iter(f"{SVG}line") if each.get("class") == "event"]
+    legends = [float(each.get("y", 0)) for each in root.iter(f"{SVG}text") if each.text in {"v1", "share", "v1 P95"}]
+    crossed = [y for y in legends for each in marks if float(each.get("y1", 0)) <= y <= float(each.get("y2", 0))]
+    assert (len(legends), crossed) == (3, []), "no mark runs through what says which line is which"
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [float("nan"), 1.0], [1e-12], [1e15, -3.0], [5.0] * 5000])

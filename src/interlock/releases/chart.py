@@ -11,7 +11,8 @@ WIDTH, LEFT, RIGHT, TOP = 860, 76, 24, 64
 PANEL_HEIGHT, PANEL_GAP, BOTTOM = 130, 38, 44
 POINTS_MAX = 1200
 TICKS_WANTED = 4
-LABEL_PIXELS_MIN = 110
+CHARACTER_PIXELS = 7
+LABEL_GAP_PIXELS = 8
 _STYLE = """
 svg { background: #ffffff; font: 12px system-ui, sans-serif; }
 text { fill: #3b4252; } .title { font-size: 15px; font-weight: 600; } .name { font-weight: 600; }
@@ -72,9 +73,10 @@ def draw(title: str, panels: Sequence[Panel], marks: Sequence[Mark], begin: floa
         f'<text class="title" x="{LEFT}" y="24">{_text(title)}</text>',
     ]
     bottom = height - BOTTOM
-    for index, panel in enumerate(panels):
-        parts += _panel(panel, TOP + index * (PANEL_HEIGHT + PANEL_GAP), begin, end)
-    parts += _marks(marks, bottom, begin, end)
+    tops = [TOP + index * (PANEL_HEIGHT + PANEL_GAP) for index in range(len(panels))]
+    for panel, top in zip(panels, tops, strict=True):
+        parts += _panel(panel, top, begin, end)
+    parts += _marks(marks, tops, begin, end)
     parts += _time_axis(bottom, begin, end)
     return "\n".join([*parts, "</svg>", ""])
 
@@ -123,19 +125,23 @@ def _legend(lines: Iterable[Line], top: float) -> list[str]:
     return parts
 
 
-def _marks(marks: Sequence[Mark], bottom: float, begin: float, end: float) -> list[str]:
-    """Each a line through all panels; a label only where there is room for one."""
+def _marks(marks: Sequence[Mark], tops: Sequence[float], begin: float, end: float) -> list[str]:
+    """Each a line through every panel, and not through what is written between them; a label where there is room."""
     parts: list[str] = []
     free = float("-inf")
     for mark in sorted(marks, key=lambda each: each.seconds):
         x = _x(mark.seconds, begin, end)
-        parts.append(f'<line class="event" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 22}" y2="{bottom:.1f}"/>')
-        if x >= free:
-            anchor = "end" if x > WIDTH - RIGHT - LABEL_PIXELS_MIN else "start"
-            shift = -4 if anchor == "end" else 4
-            place = f'x="{x + shift:.1f}" y="{TOP - 26}" text-anchor="{anchor}"'
+        pieces = [(top, top + PANEL_HEIGHT) for top in tops]
+        width = CHARACTER_PIXELS * len(mark.label)
+        at_end = x + width > WIDTH - RIGHT
+        left = x - 4 - width if at_end else x + 4
+        if left >= free:
+            place = f'x="{x - 4 if at_end else x + 4:.1f}" y="{TOP - 26}" text-anchor="{"end" if at_end else "start"}"'
             parts.append(f'<text class="quiet" {place}>{_text(mark.label)}</text>')
-            free = x + LABEL_PIXELS_MIN
+            free = left + width + LABEL_GAP_PIXELS
+            pieces.append((TOP - 34, TOP - 22))
+        for top, bottom in pieces:
+            parts.append(f'<line class="event" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
     return parts
 
 

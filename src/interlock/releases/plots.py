@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from interlock.core.model import JsonObject
+from interlock.core.workload import CanaryStep
 from interlock.releases.chart import Line, Mark, Panel, draw
 from interlock.releases.model import Release
 
@@ -13,10 +14,8 @@ SMOOTH_SECONDS = 5.0
 """Error rates are those of so long: a second with three requests says nothing."""
 MARKED = {
     "shadow": "shadow",
-    "canary": "step",
-    "watching": "all users",
-    "going_back": "goes back",
-    "routed_back": "all back",
+    "watching": "all",
+    "routed_back": "back",
     "paused": "paused",
     "frozen": "frozen",
 }
@@ -48,12 +47,19 @@ def plot(release: Release, ticks: Sequence[JsonObject], lines: Sequence[Mapping[
         ),
         Panel(
             "Users with the candidate",
-            (Line("share", "candidate", _series(ticks, "percent"), steps=True),),
+            (
+                Line(
+                    "share",
+                    "candidate",
+                    _shares(release, lines, begin, max(ends)) or _series(ticks, "percent"),
+                    steps=True,
+                ),
+            ),
             " %",
             least=100.0,
         ),
     )
-    return draw(title, panels, _marks(lines), begin, max(ends))
+    return draw(title, panels, _marks(release, lines), begin, max(ends))
 
 
 def seconds_of(tick: JsonObject) -> float:
@@ -68,12 +74,39 @@ def arm_of(tick: JsonObject, name: str | None) -> JsonObject:
     return found if isinstance(found, dict) else {}
 
 
-def _marks(lines: Sequence[Mapping[str, object]]) -> list[Mark]:
-    return [
-        Mark(line["at"].timestamp(), MARKED[str(line["word"])])
+def _marks(release: Release, lines: Sequence[Mapping[str, object]]) -> list[Mark]:
+    """Each says what it is: the share that users got of the candidate then, or what became of it."""
+    found = []
+    for line in lines:
+        moment, word, percent = line["at"], str(line["word"]), _share_of(release, line)
+        label = f"{percent:g} %" if word == "canary" and percent is not None else MARKED.get(word)
+        if isinstance(moment, datetime) and label is not None:
+            found.append(Mark(moment.timestamp(), label))
+    return found
+
+
+def _shares(
+    release: Release, lines: Sequence[Mapping[str, object]], begin: float, end: float
+) -> list[tuple[float, float]]:
+    """Which part of the users had the candidate, by what was routed and when; empty where no line of it says so."""
+    found = [
+        (moment.timestamp(), percent)
         for line in lines
-        if isinstance(line["at"], datetime) and line["word"] in MARKED
+        if isinstance(moment := line["at"], datetime) and (percent := _share_of(release, line)) is not None
     ]
+    return [(begin, 0.0), *found, (end, found[-1][1])] if found else []
+
+
+def _share_of(release: Release, line: Mapping[str, object]) -> float | None:
+    """Which part of the users had the candidate from this line on, in percent; None where it changes nothing."""
+    word, data, steps = line["word"], line.get("data"), release.settings.steps
+    if word in {"shadow", "routed_back"}:
+        return 0.0
+    if word == "watching":
+        return 100.0
+    place = data.get("step") if isinstance(data, dict) and word == "canary" else None
+    step = steps[place] if isinstance(place, int) and 0 <= place < len(steps) else None
+    return step.weight_percent if isinstance(step, CanaryStep) else None
 
 
 def _errors(release: Release, ticks: Sequence[JsonObject]) -> tuple[Line, ...]:
