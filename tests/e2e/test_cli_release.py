@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -83,9 +84,8 @@ def test_a_bad_version_ends_with_a_code_that_scripts_understand(served: Resident
 def test_whoever_follows_a_release_goes_on_over_a_restart(served: Resident, world: ReleaseWorld) -> None:
     world.version("v4")
     with world.users(per_second=60):
-        assert served.run("release", "start", "web", "v4", "--confirm").returncode == 0
         following = subprocess.Popen(
-            served.command("release", "watch", "web"),
+            served.command("deploy", "web", "v4", "--confirm"),
             env=served.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -98,6 +98,29 @@ def test_whoever_follows_a_release_goes_on_over_a_restart(served: Resident, worl
     served.start()
     assert following.returncode == 0, told
     assert told.count("all users have v4") == 1
+
+
+def test_whoever_stops_following_is_told_that_the_release_goes_on(served: Resident, world: ReleaseWorld) -> None:
+    world.version("v5")
+    with world.users(per_second=60):
+        following = subprocess.Popen(
+            served.command("deploy", "web", "v5", "--confirm"),
+            env=served.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert following.stdout is not None
+        said = following.stdout.readline()
+        while said and "from v4 to v5" not in said:
+            said = following.stdout.readline()
+        following.send_signal(signal.SIGINT)
+        told, _ = following.communicate(timeout=30)
+        assert following.returncode == 130, told
+        assert "of web goes on" in told
+        assert "interlock release abort web" in told
+        assert served.run("release", "abort", "web").returncode == 0
+        assert served.run("release", "watch", "web").returncode == 1
 
 
 def test_how_workloads_stand_is_told_on_the_front_page_and_of_each(served: Resident) -> None:
@@ -117,6 +140,8 @@ def test_a_run_that_began_a_release_says_what_became_of_it(served: Resident) -> 
     words = f"release {newest['number']} "
     assert words in served.run("show", str(newest["run"])).stdout
     assert words in served.run("why", str(newest["run"])).stdout
+    undone = served.run("undo", str(newest["run"]))
+    assert "→ interlock rollback web" in undone.stderr, undone.stderr
 
 
 def test_a_broken_interlock_yaml_is_told_before_anything_is_planned(served: Resident) -> None:

@@ -255,11 +255,11 @@ class Undo(Action):
         for number, step in enumerate(run.plan.steps, 1):
             if step.changes and step.undo is None:
                 msg = f"step {number} of Run {args.run} cannot be taken back: {step.irreversible or 'it has no undo'}"
-                raise Invalid(
-                    msg,
-                    code="step.no_undo",
-                    fix=f"see what it did (interlock show {args.run}) and ask for what mends it",
-                )
+                # Where the Action knows a way it is a command behind a colon.
+                _, _, command = (step.irreversible or "").rpartition(": ")
+                way = command if command.startswith("interlock ") else None
+                fix = way or f"see what it did (interlock show {args.run}) and ask for what mends it"
+                raise Invalid(msg, code="step.no_undo", fix=fix)
         require_same_targets(run, self.ports.action(run.action))
         return {
             "digest": run.digest,

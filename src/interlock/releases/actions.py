@@ -153,7 +153,7 @@ class Start(Action):
             risk=risk,
             repeatable=True,
             precondition={"routing": facts["routing"]},
-            irreversible=f"it is ended by: interlock release abort {args.workload}",
+            irreversible=f"it is taken back by: interlock rollback {args.workload}",
         )
         told = {name: str(each) for name, each in identities.items()}
         preview = release_text(declared, before, version, told, _pairs(facts["changes"]), str(facts["diff"]))

@@ -44,6 +44,15 @@ class Effect:
     run: int | None = None
 
 
+ENDED = {
+    RunState.FAILED: "failed",
+    RunState.UNDONE: "was undone",
+    RunState.DENIED: "was denied",
+    RunState.STALE: "went stale",
+    RunState.EXPIRED: "expired",
+    RunState.CANCELLED: "was cancelled",
+}
+"""How a Run ended that did not succeed, as prose."""
 DONE, PENDING = Effect("done"), Effect("pending")
 
 
@@ -86,7 +95,8 @@ class Effects:
         found = await asyncio.to_thread(self._outside[SERVICE_INSTANCES].find, release.name, release.candidate)
         if found is None or found.stage in STANDING:
             return None
-        return f"{release.candidate} is {found.stage} (Run {found.run})"
+        how = "never became healthy" if found.stage == "failed" else f"is {found.stage}"
+        return f"{release.candidate} {how} (Run {found.run})"
 
     def plane(self, release: Release) -> DataPlane:
         """The proxy of this service."""
@@ -166,7 +176,7 @@ class Effects:
         why = run.state_reason or run.state.value
         if run.state in (RunState.WAITING, RunState.UNRESOLVED):
             return Effect("waits", f"Run {run.number} waits for a person: {why}")
-        words = f"Run {run.number} ({run.plan.summary}) is {run.state.value}: {why}"
+        words = f"Run {run.number} ({run.plan.summary}) {ENDED.get(run.state, run.state.value)}: {why}"
         stale = run.state is RunState.STALE
         most = max(2, attempts_max) if stale else attempts_max
         # What is not tried again sends the release back, and stands in the timeline as the reason.
