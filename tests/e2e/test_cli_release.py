@@ -77,7 +77,7 @@ def test_a_bad_version_ends_with_a_code_that_scripts_understand(served: Resident
     report = served.run("release", "report", "web")
     assert "ROLLED BACK" in report.stdout
     assert served.run("rollback", "web").returncode == 5, "nothing is left to take back"
-    assert served.run("release", "pause", "web", "--confirm").returncode == 3
+    assert served.run("release", "pause", "web").returncode == 3
     assert served.run("release", "watch", "nosuch").returncode == 3
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from harness.databases import database
 from harness.engine import Engine, open_engine, write_project
 from harness.kept import end_kept
-from harness.release_world import ReleaseWorld, begin, deployed, quick, stands, story, words
+from harness.release_world import ReleaseWorld, begin, deployed, quick, stands, story, until, words
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -48,7 +48,7 @@ async def test_a_version_with_a_wrong_field_is_stopped_before_anybody_has_it(
     world.version("wrong", "--wrong-field", "price")
     with world.users(per_second=80) as users:
         number = await begin(engine, "wrong")
-        row = await stands(engine, number, "rolled_back", seconds=60)
+        row = await stands(engine, number, "failed", seconds=60)
     assert users.of("wrong") == 0
     assert users.failed == 0
     assert row["cause"] == "shadow", await story(engine, number)
@@ -65,3 +65,6 @@ async def test_a_version_that_answers_alike_passes_and_comes_to_all(engine: Engi
     assert await words(engine, number) == ["started", "shadow", "canary", "watching", "released"]
     folder = engine.parts.locations.state_folder / "releases" / str(number)
     assert (folder / "shadow_summary.json").stat().st_mode & 0o077 == 0
+    kept = engine.parts.locations.state_folder / "kept"
+    assert (kept / "web@v2").is_dir()
+    await until(lambda: not list(kept.glob("comparator-*")))

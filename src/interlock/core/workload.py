@@ -172,7 +172,7 @@ class CanaryStep(Frozen):
     until: Literal["go", "time"] = "time"
     """What ends the step."""
     hold_seconds: float = Field(default=60.0, ge=0, le=7 * 24 * 3600)
-    """It lasts so long at least."""
+    """It lasts so long at least; with `until: time` only time counts in which the candidate answers somebody."""
     deadline_seconds: Seconds = 3600
     """With `until: go`, after so long without a verdict the step is undecided."""
 
@@ -213,7 +213,7 @@ class ReleaseSettings(Frozen):
     no_traffic_seconds: Seconds = 300
     """After so long without a request, `status` says that nobody comes; a release never goes on by silence."""
     watch_seconds: float = Field(default=300.0, ge=0, le=24 * 3600)
-    """How long the judge goes on looking after all users have the new version."""
+    """How long the judge goes on looking after all users have the new version; only time with requests counts."""
     keep_warm_hours: float = Field(default=24.0, ge=0, le=30 * 24)
     """How long the version before stays running, so that going back takes a blink."""
     red_line_failures: int = Field(default=2, ge=1, le=100)

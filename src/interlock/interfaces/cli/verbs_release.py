@@ -205,7 +205,7 @@ def watch(caller: Caller, workload: Workload, *, release: OfRelease = None) -> A
 )
 def pause(caller: Caller, workload: Workload, *, reason: Why = "paused by hand", confirm: Confirm = None) -> Answer:
     """`release.pause`."""
-    return _steer(caller, "pause", workload, reason, confirm)
+    return _steer(caller, "pause", workload, reason, confirm if confirm is not None else BARE_CONFIRM)
 
 
 @verb(
