@@ -128,7 +128,7 @@ def test_a_report_says_what_was_seen_when_and_what_is_to_be_done() -> None:
     assert text.startswith("# web: v1 → v2, release 7: ROLLED BACK")
     assert "| time to detect | - | 42 ms from the first bad answer of the row |" in text, "told, not judged"
     assert "| time to go back | - | 80 ms" in text
-    assert "| errors | 0 (0.00%) | 250 (5.00%) |" in text
+    assert "| errors | 0 (0.00 %) | 250 (5.00 %) |" in text
     assert "- [ ] find out why v2 of web was not good enough" in text
     assert "5 requests \\| in a row" in text, "what somebody wrote does not break the table"
     assert "interlock release compare web --release 7" in text
@@ -139,7 +139,7 @@ def test_a_report_says_what_users_met_where_the_stable_version_answered_for_the_
     arms: JsonObject = {"v1": {"n": 4, "errors": 1, "rescued": 0}, "v2": {"n": 9, "errors": 8, "rescued": 6}}
     text = report(replace(MATERIAL, ticks=[{"at_seconds": NOW.timestamp() + 10, "arms": arms}]))
     assert "| requests | 4 | 9 |" in text
-    assert "| errors | 1 (25.00%) | 8 (88.89%) |" in text
+    assert "| errors | 1 (25.00 %) | 8 (88.89 %) |" in text
     assert "Users met 3 failed answers in 13 requests; v1 answered 6 requests that v2 had failed." in text
     assert "had failed" not in report(MATERIAL)
     assert "Users met 250 failed answers in 10,000 requests." in report(MATERIAL)
@@ -154,7 +154,7 @@ def test_the_table_of_go_and_no_go_names_a_latency_beyond_the_margin() -> None:
 
 def test_the_baseline_is_what_users_met_before_anybody_had_the_candidate() -> None:
     text = report(replace(MATERIAL, ticks=[tick(second) for second in range(1, 60)]))
-    assert "Baseline, v1 before any user had v2: 500 requests in 4 s (125.0 a second), 0 errors (0.00%)" in text
+    assert "Baseline, v1 before any user had v2: 500 requests in 4 s (125.0 a second), 0 errors (0.00 %)" in text
 
 
 def test_what_there_was_before_stands_in_the_report() -> None:

@@ -410,7 +410,7 @@ def _criterion(found: Criterion) -> tuple[str, str, str]:
 
 
 def _rate(found: Totals) -> str:
-    return f"{found.errors / found.requests:.2%}" if found.requests else "-"
+    return f"{found.errors / found.requests * 100:.2f} %" if found.requests else "-"
 
 
 def _milliseconds(seconds: float | None) -> str:

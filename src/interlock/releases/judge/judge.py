@@ -334,8 +334,8 @@ class Judge:
         blocked = alone.log_evidence >= alone.log_needed
         share = alone.bad / alone.seen
         sentence = (
-            f"errors of {self._candidate} alone: {alone.bad:,.0f} of {alone.seen:,.0f} ({share:.2%}), where "
-            f"{self._stable}'s past allows {limit:.2%}"
+            f"errors of {self._candidate} alone: {alone.bad:,.0f} of {alone.seen:,.0f} ({share * 100:.2f} %), where "
+            f"{self._stable}'s past allows {limit * 100:.2f} %"
         )
         if blocked and not self._condemned:
             self._condemned.append(sentence)
@@ -415,6 +415,9 @@ def _per_quantile(exceeded: Exceedances) -> list[Brought]:
 
 
 def _ratio(bad: float, seen: float, stable_bad: float, stable_seen: float) -> float | None:
-    if not (seen and stable_seen and stable_bad):
+    """How many times the stable version's share; None where no number says it."""
+    if not (seen and stable_seen):
         return None
-    return (bad / seen) / (stable_bad / stable_seen)
+    share, stable_share = bad / seen, stable_bad / stable_seen
+    ratio = share / stable_share if stable_share > 0 else math.inf
+    return ratio if math.isfinite(ratio) else None

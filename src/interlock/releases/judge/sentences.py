@@ -115,7 +115,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _of(bad: float, seen: float) -> str:
-    share = f" ({bad / seen:.2%})" if seen else ""
+    share = f" ({bad / seen * 100:.2f} %)" if seen else ""
     return f"{bad:,.0f} of {seen:,.0f}{share}"
 
 
