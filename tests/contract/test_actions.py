@@ -238,6 +238,25 @@ async def test_every_step_says_what_it_touches_how_bad_it_is_and_whether_it_can_
         assert not (step.opaque and step.risk != "high")
 
 
+OF_WORKLOADS = [case for case in CASES if "workload" in ACTIONS[case[0]].Args.model_fields]
+
+
+@in_one_loop
+@pytest.mark.parametrize(
+    ("name", "build"), OF_WORKLOADS, ids=[f"{name}{build.__name__}" for name, build in OF_WORKLOADS]
+)
+async def test_whatever_is_done_to_a_workload_touches_it_by_the_name_that_protects_it(
+    stage: Stage, name: str, build: Build
+) -> None:
+    args = (await build(stage)).args
+    plan = await plan_in(stage, stage.engine.parts.catalog.action(name), args)
+    changes = [step for step in plan.steps if step.changes]
+    for step in (*changes, *(step.undo for step in changes if step.undo is not None)):
+        assert f"workload:{args['workload']}" in {
+            known for target in step.targets for known in (target.key, *target.names)
+        }
+
+
 # What it does.
 
 

@@ -257,6 +257,22 @@ async def test_going_back_passes_a_freeze_and_going_on_does_not(site: Site) -> N
 
 
 @in_one_loop
+async def test_a_way_back_and_a_step_of_a_release_are_not_undone_because_that_would_lead_users_on(site: Site) -> None:
+    await site.routed(v1=5000, v2=5000)
+    back = await site.routed(v1=WHOLE, v2=0)
+    site.releases.wants = {"v1": 9000, "v2": 1000}
+    forward = await site.route(SYSTEM, shares=site.releases.wants, release=7)
+    assert forward.state is RunState.SUCCEEDED, forward.state_reason
+    site.releases.wants = {"v1": WHOLE, "v2": 0}
+    returned = await site.route(SYSTEM, shares=site.releases.wants, release=7)
+    for run in (back, forward, returned):
+        with pytest.raises(Invalid, match=r"interlock (deploy|rollback) web") as caught:
+            await site.engine.interventions.undo(ALICE, run.number, Ask(action="-", confirmed=True))
+        assert caught.value.code == "step.no_undo"
+    assert site.versions_seen() == {"v1"}
+
+
+@in_one_loop
 async def test_copies_are_never_smuggled_in_with_a_way_back(site: Site) -> None:
     site.releases.wants, site.releases.state = {"v1": WHOLE}, "going_back"
     mirror: JsonObject = {"address": "127.0.0.1:9", "share": WHOLE}

@@ -163,7 +163,11 @@ class Route(_Traffic):
         return self.ports.outside[SERVICE_INSTANCES].find(workload, version)
 
     def plan(self, args: RouteArgs, facts: JsonObject) -> Plan:
-        """One step; its undo is the routing before, whatever has become of its versions."""
+        """One step; its undo is the routing before, whatever has become of its versions.
+
+        A way back has none, because to undo it would lead users on, in a freeze as well and with nobody who judges; nor
+        has a step of a release, which goes on and back by itself.
+        """
         before, after = _routing(facts["before"]), Routing.model_validate(facts["after"])
         back, proxy = facts["goes_back"] is True, str(facts["proxy"])
         operations = ["traffic.route"]
@@ -171,6 +175,7 @@ class Route(_Traffic):
             operations += ["release.step", *(BACK if back else ())]
         elif back:
             operations.append("rollback")
+        why = _why_no_undo(args, back=back)
         step = Step(
             verb="route",
             summary=f"users of {args.workload}: {shown(after)}",
@@ -180,7 +185,8 @@ class Route(_Traffic):
             operations=tuple(sorted(operations)),
             repeatable=True,
             precondition={"in_force": _digest(before)},
-            undo=_back_to(args.workload, proxy, before, after),
+            undo=None if why is not None else _back_to(args.workload, proxy, before, after),
+            irreversible=why,
         )
         given = args.model_dump(mode="json")
         preview = preview_of(before, after)
@@ -211,18 +217,20 @@ class Forget(_Traffic):
         return {"proxy": found[0], "before": found[1].model_dump(mode="json")}
 
     def plan(self, args: ForgetArgs, facts: JsonObject) -> Plan:
-        """One step; its undo is the routing before."""
+        """One step; its undo is the routing before, unless it ends a release."""
         before, proxy = Routing.model_validate(facts["before"]), str(facts["proxy"])
+        ended = args.release is not None
         step = Step(
             verb="forget",
             summary=f"nobody is answered any more at {before.listen} for {args.workload}",
             params={"workload": args.workload, "proxy": proxy, "routing": None},
             targets=(_target(args.workload),),
             risk="high",
-            operations=("traffic.forget",) if args.release is None else ("release.step", "traffic.forget"),
+            operations=("release.step", "traffic.forget") if ended else ("traffic.forget",),
             repeatable=True,
             precondition={"in_force": _digest(before)},
-            undo=_back_to(args.workload, proxy, before, None),
+            undo=None if ended else _back_to(args.workload, proxy, before, None),
+            irreversible=_again(args.workload) if ended else None,
         )
         return Plan(
             action=self.name, args=args.model_dump(mode="json"), summary=step.summary, steps=(step,), facts=facts
@@ -247,8 +255,19 @@ def _back_to(workload: str, proxy: str, before: Routing | None, after: Routing |
     )
 
 
+def _why_no_undo(args: RouteArgs, *, back: bool) -> str | None:
+    """What to do instead, where taking it back is a way forward; None where it can be taken back."""
+    if args.release is not None and not back:
+        return f"let the release go back: interlock rollback {args.workload}"
+    return _again(args.workload) if back else None
+
+
+def _again(workload: str) -> str:
+    return f"deploy it again: interlock deploy {workload} VERSION"
+
+
 def _target(workload: str) -> Target:
-    return Target(kind="route", id=workload, names=(workload,))
+    return Target(kind="route", id=workload, names=(workload, f"workload:{workload}"))
 
 
 def _ends(release: ReleaseRecord | None, before: Routing | None, after: Routing) -> bool:
