@@ -11,9 +11,10 @@ import pytest
 import pytest_asyncio
 
 from harness.databases import database
-from harness.engine import Engine, open_engine, write_project
+from harness.engine import ALICE, Engine, open_engine, write_project
 from harness.kept import end_kept
 from harness.release_world import ReleaseWorld, begin, deployed, quick, stands, story, until, words
+from interlock.core.ask import Ask
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -68,3 +69,6 @@ async def test_a_version_that_answers_alike_passes_and_comes_to_all(engine: Engi
     kept = engine.parts.locations.state_folder / "kept"
     assert (kept / "web@v2").is_dir()
     await until(lambda: not list(kept.glob("comparator-*")))
+    stop = Ask(action="service.stop", args={"workload": "web", "version": "v1"})
+    preview = (await engine.door.propose(ALICE, stop)).plan.preview or ""
+    assert f"release {number} keeps v1 running: it is what `interlock rollback web` goes back to" in preview

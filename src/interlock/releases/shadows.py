@@ -54,11 +54,15 @@ class Shadows:
         return Seen(shadow=found.verdict, shadow_words=found.words, evidence=found.evidence)
 
     async def end(self, release: Release) -> None:
-        """Its files stay in the release's folder."""
-        if release.number in self._ended or not (self._folders.path(release.number) / TASK_NAME).exists():
+        """Its files stay in the release's folder; what the keeper knows of it goes when the release is over."""
+        if not (self._folders.path(release.number) / TASK_NAME).exists():
             return
-        await asyncio.to_thread(self._stop, release)
-        self._ended.add(release.number)
+        if release.over:
+            await asyncio.to_thread(self._stop, release)
+            self._ended.discard(release.number)
+        elif release.number not in self._ended:
+            await asyncio.to_thread(self._stop, release)
+            self._ended.add(release.number)
 
     def verdict(self, release: Release) -> ShadowVerdict:
         """What the comparison says about the candidate. Raises Permanent when its summary cannot be read."""
@@ -126,6 +130,8 @@ class Shadows:
         name = comparator_process(task, self._folders.path(release.number) / TASK_NAME, sys.executable).name
         try:
             self._outside[KEEPER].stop(name)
+            if release.over:
+                self._outside[KEEPER].forget(name)
         except InterlockError as error:
             msg = f"the comparator of release {release.number} cannot be ended yet: {error.message}"
             raise Transient(msg, code="release.comparator", fix="interlock status") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from interlock.core.action import Action, StepResult
 from interlock.core.errors import Conflict, NotFound
@@ -132,13 +132,13 @@ class ServiceStart(_OfVersions):
         if declared.source.image is not None:
             return None, None
         layouts = self.ports.outside[SOURCE_LAYOUTS]
-        base, built = self.ports.project().folder, bool(declared.build)
+        base = self.ports.project().folder
         parts = parts_of(args.workload, args.version, declared)
-        code = layouts.identify(args.workload, parts.code, declared.source, base, built=built)
+        code = layouts.identify(args.workload, parts.code, declared.source, base)
         if declared.configuration is None or parts.configuration is None:
             return code, None
         name, source = layout_name(args.workload), declared.configuration
-        configuration = layouts.identify(name, parts.configuration, source, base, built=True)
+        configuration = layouts.identify(name, parts.configuration, source, base)
         return built_with(code, configuration, declared), configuration
 
     def _image(self, declared: ServiceWorkload, args: StartArgs) -> str:
@@ -205,7 +205,13 @@ class ServiceStop(_OfVersions):
             "identity": spec.identity,
             "stands": known is not None and known.stage in STANDING,
             "used": share > 0,
+            "kept_by": self._kept_by(args),
         }
+
+    def _kept_by(self, args: StopArgs) -> int | None:
+        """The release whose way back this version is; None for one that ends it itself."""
+        found = self.ports.outside[RELEASES].revocable(args.workload) if args.release is None else None
+        return found.number if found is not None and found.stable == args.version else None
 
     def _unrecorded(self, args: StopArgs) -> VersionSpec:
         """A version that runs although no row says so: an older database was restored, say. Raises NotFound."""
@@ -237,8 +243,19 @@ class ServiceStop(_OfVersions):
             args=args.model_dump(mode="json"),
             summary=step.summary,
             steps=(step,),
-            facts={name: facts[name] for name in ("identity", "stands", "used")},
+            facts={name: facts[name] for name in ("identity", "stands", "used", "kept_by")},
+            preview=_way_back(args, facts["kept_by"]),
         )
+
+
+def _way_back(args: StopArgs, release: JsonValue) -> str | None:
+    """What an approver should know of a version that is kept running on purpose."""
+    if release is None:
+        return None
+    return (
+        f"release {release} keeps {args.version} running: it is what `interlock rollback {args.workload}` goes "
+        "back to, and cannot once it is stopped"
+    )
 
 
 class ServiceRestart(_OfVersions):
