@@ -116,7 +116,8 @@ class EProcesses:
         growth = expected.bad[..., None] * self._log_psi
         growth -= expected.trials[..., None] * np.log1p(expected.share[..., None] * self._gain)
         missing = np.maximum(log_needed[..., None] - self._log_stakes - self._log_wealth, 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            # more ticks than a number says are never
             needed = np.where(growth > 0, missing / growth, np.inf)
         return cast("Floats", needed.min(axis=-1))
 

@@ -12,6 +12,9 @@ from interlock.core.model import JsonObject
 from interlock.releases.judge.latency import Edges, Exceedances, LatencyWatch
 from interlock.releases.judge.state import Floats, from_json, number, part
 
+COUNT_MAX = 2.0**53
+"""What says more counted something else: beyond it a number is no longer told from the next one."""
+
 
 class Reading(NamedTuple):
     """What one version tells of one measure, counted since it began: counters, or a histogram's buckets."""
@@ -150,7 +153,8 @@ class HistogramPair:
 
 
 def _sound(reading: Reading) -> bool:
-    return all(math.isfinite(value) and value >= 0 for value in (reading.bad, reading.total))
+    """Whether a counter can say this: a version tells it of itself, and may tell anything."""
+    return all(0 <= value <= COUNT_MAX for value in (reading.bad, reading.total))
 
 
 def _since(before: Reading, now: Reading) -> tuple[float, float]:
@@ -167,9 +171,11 @@ def _flat(readings: Readings) -> list[float]:
 def _buckets(reading: Reading) -> tuple[tuple[float, ...], Floats]:
     """The finite edges, and what lies in each bucket; nothing when it is no histogram."""
     told = sorted(reading.buckets)
-    edges = tuple(edge for edge, _ in told if math.isfinite(edge))
+    edges = tuple(edge for edge, _ in told if abs(edge) <= COUNT_MAX)
     upto = np.array([count for _, count in told], dtype=np.float64)
-    if len(told) != len(edges) + 1 or len(set(edges)) != len(edges) or not np.all(np.isfinite(upto)):
+    if len(told) != len(edges) + 1 or len(set(edges)) != len(edges) or told[-1][0] != math.inf:
+        return (), upto
+    if not np.all((upto >= 0) & (upto <= COUNT_MAX)):  # and nothing that is no number
         return (), upto
     inside = np.diff(upto, prepend=0.0)
     return ((), upto) if np.any(inside < 0) else (edges, inside)
