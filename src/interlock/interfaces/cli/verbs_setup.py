@@ -135,6 +135,7 @@ def stop(caller: Caller) -> Answer:
         if kept:
             write_note(say("these go on without it: {names}", names=", ".join(kept)))
             write_note(say("to end a version of a service: interlock service stop"))
+            write_note(say("a proxy ends with its last service: interlock do traffic.forget --arg workload=NAME"))
     return Answer(status="stopped", data={"pid": pid, "kept": [*kept]})
 
 
