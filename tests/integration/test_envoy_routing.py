@@ -172,6 +172,14 @@ def test_testers_get_the_version_they_name_whatever_its_share(site: Site) -> Non
     assert [site.ask(x_interlock_version=name).version for name in ("v1.0", "v2.0", "v3")] == ["v1.0", "v2.0", "v1.0"]
 
 
+def test_the_log_tells_who_chose_a_version_and_no_client_says_so_himself(site: Site, watch: Watch) -> None:
+    site.proxy.apply(site.routing(0, testers="x-interlock-version"))
+    for name in ("v2.0", "v1.0", "v3"):
+        site.ask(x_interlock_version=name, x_interlock_chosen="chosen")
+    found = sorted(watch.samples(3), key=lambda each: each.at_seconds)
+    assert [(each.arm, each.chosen) for each in found] == [("v2.0", True), ("v1.0", True), ("v1.0", False)]
+
+
 # Changes.
 
 

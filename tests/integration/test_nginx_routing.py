@@ -96,6 +96,14 @@ def test_testers_get_the_version_they_name_whatever_its_share(site: Site) -> Non
     assert [site.ask(x_interlock_version=name).version for name in named] == ["v1.0", "v2.0", "v1.0", "v1.0", "v1.0"]
 
 
+def test_the_log_tells_who_chose_a_version_and_no_client_says_so_himself(site: Site, watch: Watch) -> None:
+    site.proxy.apply(site.routing(0, testers="x-interlock-version"))
+    for name in ("v2.0", "v1.0", "v3"):
+        site.ask(x_interlock_version=name, x_interlock_chosen="chosen")
+    found = sorted(watch.samples(3), key=lambda each: each.at_seconds)
+    assert [(each.arm, each.chosen) for each in found] == [("v2.0", True), ("v1.0", True), ("v1.0", False)]
+
+
 def test_four_arms_lie_one_after_the_other(site: Site) -> None:
     with stand_in("v3.0") as three, stand_in("v4.0") as four:
         parts = ((site.one, 4000), (site.two, 3000), (three, 2000), (four, 1000))

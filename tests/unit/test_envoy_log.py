@@ -10,7 +10,7 @@ import pytest
 from interlock.adapters.envoy_log import EnvoyLog
 from interlock.core.traffic import Sample
 
-LINE = "A 1795198941.966253 v2 v2 200 144 0 - 1686733568 24081e88209\n"
+LINE = "A 1795198941.966253 v2 v2 200 144 0 - 1686733568 24081e88209 -\n"
 MANY = 1 << 20
 
 
@@ -35,7 +35,7 @@ def write(path: Path, text: str, mode: str = "a") -> None:
 def test_a_line_says_who_was_answered_how_by_whom_and_when(path: Path) -> None:
     write(path, LINE)
     (sample,) = EnvoyLog(path, from_end=False).read(MANY)
-    assert sample == (1795198941.966253, "v2", 200, 0.000144, False, False, "1686733568", "24081e88209")
+    assert sample == (1795198941.966253, "v2", 200, 0.000144, False, False, "1686733568", "24081e88209", False)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,8 @@ def test_a_line_says_who_was_answered_how_by_whom_and_when(path: Path) -> None:
         ("E 1.5 v2 v2 504 - 300 UT 7 r", Sample(1.5, "v2", 0, 0.3, False, False, "7", "r")),
         ("E 1.5 v2 v2 0 - 300 DC 7 r", Sample(1.5, "v2", 0, 0.3, True, False, "7", "r")),
         ("E 1.5 v2 - 503 - 0 UH - -", Sample(1.5, "v2", 0, 0.0, False, False, "", "")),
+        ("A 1.5 v2 v2 503 300 0 - 7 r chosen", Sample(1.5, "v2", 503, 0.0003, False, False, "7", "r", True)),
+        ("E 1.5 v2 v2 504 - 300 UT 7 r chosen", Sample(1.5, "v2", 0, 0.3, False, False, "7", "r", True)),
     ],
 )
 def test_each_way_to_fail_is_told_apart(path: Path, written: str, expected: Sample) -> None:
@@ -70,7 +72,7 @@ def test_what_another_line_tells_is_not_counted_twice(path: Path) -> None:
     [
         *("", "x", "A 1 v2", "\0" * 50, "Z 1.5 v2 v2 200 1 0 - 7 r", "A x v2 v2 200 1 0 - 7 r"),
         *("A 1.5 v2 v2 999 1 0 - 7 r", "A 1.5 v2 v2 2e2 1 0 - 7 r", "A 1.5 v2 v2 200 - - - 7 r"),
-        "A 1.5 v2 v2 200 1 0 - 7 r x",
+        *("A 1.5 v2 v2 200 1 0 - 7 r x", "A 1.5 v2 v2 200 1 0 - 7 r - x"),
     ],
 )
 def test_garbage_is_counted_and_not_guessed_at(path: Path, garbage: str) -> None:

@@ -12,7 +12,7 @@ from interlock.adapters.nginx_log import NginxLog, samples_of
 from interlock.core.assignment import unit_hash
 
 FIELDS = {
-    "format": "1",
+    "format": "2",
     "ended": "1000.500",
     "lasted": "0.250",
     "status": "200",
@@ -29,6 +29,7 @@ FIELDS = {
     "length": "100",
     "declared": "100",
     "unit": "s:u",
+    "asked": "",
 }
 
 
@@ -84,13 +85,20 @@ def test_a_client_that_left_is_no_fault_of_the_version() -> None:
     assert shown(completion="", length="50") == [("v2", 200, True, False)]
 
 
+def test_who_asks_for_a_version_is_told_apart_also_beside_lines_of_before() -> None:
+    assert [samples_of(line(asked=asked))[0].chosen for asked in ("", "0", "1")] == [False, True, True]
+    before = line(format="1").rpartition("\t")[0]
+    assert samples_of(before) == samples_of(line())
+
+
 def test_what_nginx_answered_by_itself_is_no_sample() -> None:
     nothing = dict.fromkeys(("addresses", "statuses", "headers", "times", "arm"), "")
     assert shown(**nothing, status="400") == []
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1\t2", line(format="2"), line(statuses="200, 200"), line(statuses="abc"), line(ended="x")]
+    "text",
+    ["", "1\t2", line(format="1"), line(format="3"), line(statuses="200, 200"), line(statuses="abc"), line(ended="x")],
 )
 def test_what_is_no_line_is_counted_and_never_guessed_at(tmp_path: Path, text: str) -> None:
     path = tmp_path / "web.log"

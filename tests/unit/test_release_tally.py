@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from interlock.core.traffic import Sample
-from interlock.releases.tally import Tally, quantile
+from interlock.releases.tally import Tally, by_chance_of, quantile
 
 
 def sample(arm: str, status: int = 200, at: float = 1.0, seconds: float = 0.01, *, client_left: bool = False) -> Sample:
@@ -53,3 +53,9 @@ def test_attempts_of_one_request_are_one_also_in_the_tick_after() -> None:
     tally.add([attempt("a", "v1", 200, fell_back=True)])
     assert tally.row(8.0)["arms"]["v2"] == {"n": 0, "errors": 0, "rescued": 1}  # type: ignore[index, call-overload]
     assert tally.total == 1
+
+
+def test_who_chose_a_version_is_no_evidence_of_it() -> None:
+    by_chance = Sample(1.0, "v2", 500, 0.1, False, False, "1", "a")
+    of_others, by_choice = by_chance._replace(arm="v0"), by_chance._replace(chosen=True)
+    assert by_chance_of([by_choice, by_chance, of_others, by_choice], ("v1", "v2")) == [by_chance]

@@ -17,6 +17,8 @@ from interlock.lib.canonical import digest_of
 
 UNIT_HEADER = "x-interlock-unit"
 REQUEST_HEADER = "x-interlock-request"
+CHOSEN = "chosen"
+"""The name of routes that a client asked for; all others have none."""
 _TYPE = "type.googleapis.com/envoy."
 _CLUSTER = f"{_TYPE}config.cluster.v3.Cluster"
 _SAFE_METHODS = "GET|HEAD"
@@ -36,6 +38,7 @@ _LOG_FIELDS = (
     "%RESPONSE_FLAGS%",
     f"%REQ({UNIT_HEADER})%",
     f"%REQ({REQUEST_HEADER})%",
+    "%ROUTE_NAME%",
 )
 _FLAGS_WITHOUT_ATTEMPT = ("DC", "UT", "UH", "NC", "SI", "DT")
 """What an attempt's own line does not tell: that the client left, that time was up, that there was nobody to ask."""
@@ -172,7 +175,7 @@ def route_configuration(routing: Routing) -> JsonObject:
     if routing.testers is not None:
         for arm in routing.arms:
             named: JsonObject = {"name": routing.testers, "string_match": {"exact": arm.name}}
-            routes.append(_route(routing, arm, [named], retried=False, mirrored=False))
+            routes.append({"name": CHOSEN, **_route(routing, arm, [named], retried=False, mirrored=False)})
     arms = {arm.name: arm for arm in routing.arms}
     begin = 0
     for name, bound in upper_bounds(routing)[:-1]:

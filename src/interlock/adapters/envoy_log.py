@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from interlock.adapters.envoy_documents import CHOSEN
 from interlock.adapters.log_tail import LogTail
 from interlock.core.traffic import Sample
 
 _LINE_BYTES_MAX = 4096
 _STATUS_MIN, _STATUS_MAX = 100, 599
 _NONE = "-"
+_FIELDS_BEFORE = 10
+"""Of lines that connections write which are older than the routes' names."""
 
 
 class EnvoyLog:
@@ -42,17 +45,19 @@ class EnvoyLog:
         add, make = found.append, tuple.__new__  # without the keywords of Sample's own constructor
         for line in lines:
             fields = line.split(" ")
+            if len(fields) == _FIELDS_BEFORE:
+                fields.append(_NONE)
             try:
-                kind, at, meant, arm, status, micros, _, flags, unit, request = fields
+                kind, at, meant, arm, status, micros, _, flags, unit, request, route = fields
                 # The common line: an attempt that was answered in full by the arm that was meant. Written out, because
                 # it is read some thousand times in a second.
-                if kind == "A" and flags == "-" and arm == meant and micros != "-":
+                if kind == "A" and flags == "-" and arm == meant and micros != "-" and route == "-":
                     code = int(status)
                     if not _STATUS_MIN <= code <= _STATUS_MAX:
                         self._unreadable += 1
                         continue
                     known, joined = ("" if unit == "-" else unit), ("" if request == "-" else request)
-                    add(make(Sample, (float(at), arm, code, int(micros) * 1e-6, False, False, known, joined)))
+                    add(make(Sample, (float(at), arm, code, int(micros) * 1e-6, False, False, known, joined, False)))
                 elif (sample := _unusual(fields)) is not None:
                     add(sample)
             except (ValueError, KeyError):
@@ -77,7 +82,11 @@ def _unusual(fields: list[str]) -> Sample | None:
 
     Raises ValueError for a line that is none.
     """
-    kind, at, meant, arm, status, micros, millis, flags, unit, request = fields
+    kind, at, meant, arm, status, micros, millis, flags, unit, request, route = fields
+    if route not in {_NONE, CHOSEN}:
+        msg = "no route of ours"
+        raise ValueError(msg)
+    chosen = route == CHOSEN
     shown, code = _known(meant if arm == _NONE else arm), _status(status)
     seconds = int(micros) * 1e-6 if micros != _NONE else int(millis) * 1e-3
     if kind == "A":
@@ -85,13 +94,12 @@ def _unusual(fields: list[str]) -> Sample | None:
             return None  # it was ended from our side: the request's own line says why
         ended_badly = flags != _NONE
         fell_back = _NONE not in (meant, arm) and meant != arm
-        return Sample(
-            float(at), shown, 0 if ended_badly else code, seconds, False, fell_back, _known(unit), _known(request)
-        )
+        answered, known, joined = 0 if ended_badly else code, _known(unit), _known(request)
+        return Sample(float(at), shown, answered, seconds, False, fell_back, known, joined, chosen)
     if kind != "E":
         msg = "another kind of line"
         raise ValueError(msg)
     left = "DC" in flags.split(",")
     if left and code != 0:
         return None  # he left while he was being answered; the attempt has a line of its own
-    return Sample(float(at), shown, 0, seconds, left, False, _known(unit), _known(request))
+    return Sample(float(at), shown, 0, seconds, left, False, _known(unit), _known(request), chosen)

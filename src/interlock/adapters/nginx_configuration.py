@@ -165,7 +165,7 @@ def _server(structure: Structure, place: Place, generation: str) -> str:
     """Nothing is refused or changed that the service itself would take."""
     lines = (
         f"listen {numeric(structure.routing.listen)};\n"
-        "server_tokens off;\nclient_max_body_size 0;\nuninitialized_variable_warn off;\n"
+        "server_tokens off;\nclient_header_timeout 10s;\nclient_max_body_size 0;\nuninitialized_variable_warn off;\n"
         "ignore_invalid_headers off;\nunderscores_in_headers on;\n"
         f"{_client(structure.routing, place)}{server_part(structure, place, generation)}"
     )
@@ -329,13 +329,14 @@ def _mirror_http(mirror: Mirror, own: str) -> str:
 def _log_format(routing: Routing, own: str) -> str:
     """One line for a request, of fields between tabs; what users write is escaped."""
     fields = (
-        *("1", "$msec", "$request_time", "$status", "$request_completion", "$request_method", "$request_id"),
+        *("2", "$msec", "$request_time", "$status", "$request_completion", "$request_method", "$request_id"),
         f"${own}_arm",
         f"${own}_pool",
         f"{routing.arms[0].name} {numeric(routing.arms[0].address)}",
         *("$upstream_addr", "$upstream_status", "$upstream_header_time", "$upstream_response_time"),
         *("$upstream_response_length", "$upstream_http_content_length"),
         f"{routing.salt}:${own}_unit",
+        f"${own}_asked",
     )
     rows = "\n".join(f'  "{field}"' for field in (*(f"{field}\\t" for field in fields[:-1]), fields[-1]))
     return f"log_format {own} escape=json\n{rows};\n"

@@ -10,7 +10,8 @@ from interlock.core.traffic import Sample
 from interlock.lib.murmur2 import murmur2
 
 LINE_BYTES_MAX = 64 * 1024
-_FIELDS = 17
+_FIELDS = {"1": 17, "2": 18}
+"""By format. The first one is what workers write that are older than the mark of testers."""
 _NONE = "-"
 _CLIENT_LEFT = "499"
 _BETWEEN = re.compile(r", | : ")
@@ -50,9 +51,10 @@ def samples_of(line: str) -> list[Sample]:
     Raises ValueError for a line that is none of ours.
     """
     fields = line.split("\t")
-    if len(fields) != _FIELDS or fields[0] != "1":
+    if _FIELDS.get(fields[0]) != len(fields):
         msg = "not a line of this format"
         raise ValueError(msg)
+    chosen = fields[0] == "2" and fields.pop() != ""
     ended, lasted, status, completion, method, request, arm, pool, stable, *told, length, declared, unit = fields[1:]
     lists = [_BETWEEN.split(each) if each else [] for each in told]
     addresses, statuses, headers, times = lists  # times: until the last byte; headers: until the first
@@ -84,6 +86,7 @@ def samples_of(line: str) -> list[Sample]:
                 fell_back=fell_back,
                 unit=who,
                 request=request,
+                chosen=chosen,
             )
         )
     return found

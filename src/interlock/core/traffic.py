@@ -131,7 +131,8 @@ class Sample(NamedTuple):
 
     `status` 0 means that no answer came. `client_left` is no fault of the version. `unit` is a short hash of the user
     where the proxy knows him, and `request` joins the attempts of one request; both may be empty. `fell_back` is set on
-    an attempt that the stable version answered for the candidate.
+    an attempt that the stable version answered for the candidate. `chosen` is set where the client asked for this
+    version by the header for testers: that is no evidence, because one client could make as much of it as he likes.
     """
 
     at_seconds: float
@@ -143,6 +144,7 @@ class Sample(NamedTuple):
     fell_back: bool
     unit: str
     request: str
+    chosen: bool = False
 
 
 class TrafficLog(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from interlock.core.model import JsonObject
 from interlock.core.traffic import Sample
@@ -15,6 +15,12 @@ KEPT_MAX = 20_000
 
 REQUESTS_MAX = 20_000
 """Requests that the candidate failed are remembered so many at a time, to join what the stable version answers then."""
+
+
+def by_chance_of(samples: Iterable[Sample], arms: Collection[str]) -> list[Sample]:
+    """What users met whom chance gave one of these versions. Who chose it himself is no evidence: a single client could
+    send back a good version, or let a bad one look well."""
+    return [each for each in samples if each.arm in arms and not each.chosen]
 
 
 class Tally:

@@ -26,7 +26,7 @@ from interlock.releases.live import Live
 from interlock.releases.measuring import Measuring
 from interlock.releases.model import Cause, Release, gap_seconds_max, percent_of
 from interlock.releases.store import Judged, ReleaseStore
-from interlock.releases.tally import Tally
+from interlock.releases.tally import Tally, by_chance_of
 
 log = structlog.get_logger()
 
@@ -132,7 +132,7 @@ class Watcher:
     def _take(self, samples: list[Sample]) -> bool:
         """What came since the last turn; whether there may be more of it at once."""
         fresh = [each for each in samples if each.at_seconds > self._read_until] if self._read_until else samples
-        mine = [each for each in fresh if each.arm in self._arms]
+        mine = by_chance_of(fresh, self._arms)
         if mine:
             self._silent_since = self._clock.monotonic()
             self._crossed = self._crossed or self._burst.feed(mine)
