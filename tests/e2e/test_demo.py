@@ -22,7 +22,7 @@ TOLD = (
     "TAMPERED: this is not what was signed.",
     "NO-GO for v1.1: errors",
     "NO-GO for v1.2: latency",
-    "all users get v1.3",
+    "all users are to get v1.3",
     "settlement.csv: fee differs in 294 of 600 rows",
     "GO  601 of 601 agree",
 )
