@@ -180,6 +180,7 @@ def test_starting_twice_is_starting_once_and_a_restart_is_another_process(shop: 
     assert (again.phase, again.identity, again.pid == first.pid) == ("running", first.identity, False)
     assert again.pid
     os.kill(again.pid, 9)
+    shop.runtime.said(spec, 10)  # raises where Compose does not show a log
     until(lambda: (state := shop.runtime.state(spec)) and state.restarts and state.pid not in {None, again.pid})
     assert until(lambda: answers(spec)) == "v1", "the engine starts it again"
 
