@@ -227,7 +227,7 @@ async def test_a_configuration_of_git_is_read_from_its_commit_and_as_it_was_laid
     _two_commits(folder)
     layouts = engine.parts.catalog.action("service.start").ports.outside[SOURCE_LAYOUTS]
     source, name = Source(git=str(folder)), "web+configuration"
-    one, two = (layouts.identify(name, version, source, "/", built=True) for version in ("c1", "c2"))
+    one, two = (layouts.identify(name, version, source, "/") for version in ("c1", "c2"))
     assert one.identity.startswith("commit:")
     assert layouts.read(one) == ({"app.json": '{"price": 1}\n', "logo": r"\xff\xfe"}, 1)
     layouts.lay_out(one, Guarded())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
 import os
+import py_compile
 import select
 import shutil
 import signal
@@ -24,7 +26,7 @@ from harness.shop_service import control, free_port
 from interlock.adapters.health_probe import HttpProbe
 from interlock.bootstrap.kept import own_keeper
 from interlock.core.ask import Ask
-from interlock.core.errors import Conflict, InterlockError, NotFound
+from interlock.core.errors import Conflict, InterlockError, Invalid, NotFound
 from interlock.core.project import Project
 from interlock.core.run import Run, RunState
 from interlock.core.workload import ServiceWorkload
@@ -236,6 +238,56 @@ async def test_what_a_build_said_last_stands_where_its_failure_does(stage: Stage
     run = await stage.start()
     assert run.state is not RunState.SUCCEEDED
     assert "ended with 2; it said last: no rule to make target" in (run.state_reason or "")
+
+
+async def test_a_version_is_not_healthy_because_somebody_else_answers_at_its_port(stage: Stage) -> None:
+    told = stage.project / f"{stage.name}.port"
+    script = f"import pathlib, sys, time; pathlib.Path({str(told)!r}).write_text(sys.argv[1]); time.sleep(600)"
+    stage.declare(command=[sys.executable, "-S", "-c", script, "{port}"])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    starting = asyncio.create_task(stage.start())
+    async with asyncio.timeout(20):
+        while not (told.exists() and told.read_text()):  # noqa: ASYNC110 - a file of another process
+            await asyncio.sleep(0.01)
+    async with await asyncio.start_server(answer, "127.0.0.1", int(told.read_text())):
+        run = await starting
+    assert run.state is RunState.UNDONE
+    assert "something else answers" in (run.state_reason or "")
+    assert stage.kept() == []
+
+
+async def test_what_python_left_behind_beside_a_version_is_not_run(stage: Stage) -> None:
+    folder = stage.project / stage.name / "v1"
+    (folder / "shop.py").rename(folder / "real.py")
+    (folder / "shop.py").write_text("import real\nreal.main()\n")
+    planted = stage.project / "planted.py"
+    planted.write_text("def main():\n    raise SystemExit(9)\n")
+    cache = importlib.util.cache_from_source(str(folder / "real.py"))
+    py_compile.compile(str(planted), cache, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    run = await stage.start()
+    assert run.state is RunState.SUCCEEDED, run.state_reason
+    (shown,) = await stage.shown()
+    assert sorted(os.listdir(shown["source"])) == ["real.py", "shop.py"]  # noqa: PTH208 - in a coroutine
+
+
+async def test_a_restart_runs_the_files_that_were_started(stage: Stage) -> None:
+    assert (await stage.start()).state is RunState.SUCCEEDED
+    (stage.project / stage.name / "v1" / "shop.py").write_text("raise SystemExit(9)\n")
+    run = await stage.do("service.restart")
+    assert run.state is RunState.SUCCEEDED, run.state_reason
+
+
+async def test_a_version_with_a_link_that_leads_out_of_it_is_refused(stage: Stage) -> None:
+    (stage.project / stage.name / "v1" / "more.py").symlink_to(SHOP)
+    with pytest.raises(Invalid, match=r"more\.py leads out") as caught:
+        await stage.start()
+    assert caught.value.code == "source.link"
 
 
 async def test_a_version_that_starts_slowly_is_waited_for(stage: Stage) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from interlock.adapters import folder_digest as digests
-from interlock.adapters.folder_digest import folder_digest
+from interlock.adapters.folder_digest import copy_folder, folder_digest, require_links_inside
 from interlock.core.errors import Invalid, NotFound
 from interlock.core.service_runtime import VersionSpec
 from interlock.core.workload import ServiceWorkload, filled, filled_values
@@ -38,7 +39,9 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a new folder": lambda root: (root / "empty").mkdir(),
     "another name": lambda root: (root / "a").rename(root / "c"),
     "a link that leads elsewhere": lambda root: lead(root / "link", "bin"),
-    "a link in the place of a file": lambda root: lead(root / "a", "link"),
+    "a history that is not its own": lambda root: (root / "bin" / ".git").mkdir(),
+    "a file with the name of a folder that is left out": lambda root: (root / "__pycache__").touch(),
+    "a link in the place of a file": lambda root: lead(root / "a", "bin/web"),
 }
 
 
@@ -71,6 +74,38 @@ def test_what_is_too_much_or_strange_or_not_there_is_refused(folder: Path, monke
             patch.setattr(digests, name, 3)
             with pytest.raises(Invalid) as large:
                 folder_digest(folder)
+            assert large.value.code == "source.too_large"
+
+
+@pytest.mark.parametrize("to", ["/etc/hostname", "../../elsewhere", "../../v2/a"])
+def test_a_link_that_leads_out_of_the_folder_is_refused_by_its_path(folder: Path, to: str) -> None:
+    (folder / "bin" / "out").symlink_to(to)
+    for refuses in (folder_digest, require_links_inside):
+        with pytest.raises(Invalid, match="bin/out leads out of the version's folder") as caught:
+            refuses(folder)
+        assert caught.value.code == "source.link"
+
+
+def test_a_copy_holds_what_the_digest_is_made_of_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    (folder / "bin" / "web").chmod(0o6777)
+    for name in ("__pycache__", "bin/__pycache__", ".git"):
+        (folder / name).mkdir()
+        (folder / name / "planted").touch()
+    copy = tmp_path / "copy"
+    copy_folder(folder, copy)
+    assert folder_digest(copy) == folder_digest(folder)
+    assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*")) == ["a", "bin", "bin/web", "link"]
+    assert stat.S_IMODE((copy / "bin" / "web").stat().st_mode) == 0o755
+    (folder / "a").write_text("two")
+    assert (copy / "a").read_text() == "one"
+
+
+def test_a_copy_is_bounded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENTRIES_MAX", "BYTES_MAX"):
+        with monkeypatch.context() as patch:
+            patch.setattr(digests, name, 3)
+            with pytest.raises(Invalid) as large:
+                copy_folder(folder, tmp_path / name)
             assert large.value.code == "source.too_large"
 
 

@@ -141,6 +141,10 @@ class ComposeServices:
         container = self._container(spec)
         return None if container is None else self._shown(spec, container)
 
+    def listens(self, spec: VersionSpec) -> bool | None:  # noqa: ARG002
+        """Its processes listen in a network of their own; the engine keeps the port on this side for them."""
+        return None
+
     def said(self, spec: VersionSpec, lines_max: int) -> str:
         """From the engine, as long as there is the container."""
         container = self._container(spec)

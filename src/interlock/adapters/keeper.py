@@ -19,7 +19,17 @@ from pydantic import Field, ValidationError
 
 from interlock.adapters import keeper_tree
 from interlock.adapters.keeper_start import KEEPER_MODULES, orders_for, start_keeper
-from interlock.adapters.keeper_tree import Seen, end_all, is_alive, look, look_at_all, marked, of_child, read_start
+from interlock.adapters.keeper_tree import (
+    Seen,
+    below,
+    end_all,
+    is_alive,
+    look,
+    look_at_all,
+    marked,
+    of_child,
+    read_start,
+)
 from interlock.core.errors import Conflict, InterlockError, Invalid, NotFound, Permanent, Transient
 from interlock.core.keeper import KeptPhase, KeptProcess, KeptState
 from interlock.core.model import Frozen
@@ -143,6 +153,18 @@ class OwnKeeper:
         """How it fares."""
         wanted = self._wanted(name)
         return None if wanted is None else self._state(wanted)
+
+    def members(self, name: str) -> frozenset[int]:
+        """The tree below its keeper, which orphans fall to, and what carries its mark."""
+        if not self._place(name).is_dir():
+            return frozenset()
+        keeper, told, processes = self._keeper_of(name), self._told(name), look_at_all()
+        found = {seen.pid for seen in marked(self._mark(name), processes)}
+        if keeper is not None:
+            found |= {seen.pid for seen in below(keeper.pid, processes)}
+        if told is not None and told.child is not None:
+            found |= {seen.pid for seen in of_child(told.child, processes)}
+        return frozenset(found)
 
     def states(self) -> tuple[KeptState, ...]:
         """All that are kept, by name."""

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from interlock.adapters.listening import listens
 from interlock.core.errors import Invalid, NotFound, Transient
 from interlock.core.keeper import Keeper, KeptProcess, KeptState
 from interlock.core.ports import StepContext
@@ -70,6 +71,10 @@ class CommandServices:
         state = self._keeper.state(spec.name)
         return None if state is None else self._shown(spec, state)
 
+    def listens(self, spec: VersionSpec) -> bool | None:
+        """The sockets there belong to the processes that are kept."""
+        return listens(self._keeper.members(spec.name), spec.port)
+
     def said(self, spec: VersionSpec, lines_max: int) -> str:
         """From the keeper's file, which stays when the version was stopped."""
         try:
@@ -114,6 +119,7 @@ class CommandServices:
             "LANG": "C.UTF-8",
             "PORT": str(spec.port),
             "VERSION": spec.version,
+            "PYTHONDONTWRITEBYTECODE": "1",  # its files stay what their digest says
             **filled_values(declared.environment, places),
         }
         program, *arguments = filled(declared.command or (), places)

@@ -8,7 +8,13 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
-from interlock.adapters.folder_digest import LEFT_OUT, folder_digest
+from interlock.adapters.folder_digest import (
+    HISTORIES,
+    WRITTEN_BY_PYTHON,
+    copy_folder,
+    folder_digest,
+    require_links_inside,
+)
 from interlock.adapters.program_output import CLEAN_ENVIRONMENT
 from interlock.core.errors import Invalid, NotFound, Permanent, Stale, Transient
 from interlock.core.git import GitRepositories
@@ -33,7 +39,7 @@ class OwnLayouts:
         self._git = git
         self._clock = clock
 
-    def identify(self, workload: str, version: str, source: Source, base: str, *, built: bool) -> LaidSource:
+    def identify(self, workload: str, version: str, source: Source, base: str) -> LaidSource:
         """By the commit, or by the content."""
         if source.git is not None:
             origin = os.path.realpath(Path(base, source.git))
@@ -44,7 +50,6 @@ class OwnLayouts:
         else:
             msg = "a container image has no files to lay out"
             raise Invalid(msg, code="source.image")
-        own = built or source.git is not None
         short = identity.partition(":")[2][:IDENTITY_CHARACTERS]
         return LaidSource(
             workload=workload,
@@ -52,8 +57,8 @@ class OwnLayouts:
             source=source,
             origin=origin,
             identity=identity,
-            folder=str(self._folder / workload / f"{version}-{short}") if own else origin,
-            own=own,
+            folder=str(self._folder / workload / f"{version}-{short}"),
+            own=True,
         )
 
     def read(self, laid: LaidSource) -> SourceFiles:
@@ -84,8 +89,10 @@ class OwnLayouts:
                     shutil.rmtree(stale)
             if laid.identity.startswith("commit:"):
                 self._export(laid, new, context)
+                require_links_inside(new)
             else:
-                self._copy(laid, new, context)
+                copy_folder(Path(laid.origin), new)
+                self._require_same(laid, new)
             new.rename(place)
         except OSError as error:
             msg = f"{laid.workload} {laid.version} cannot be laid out in {place}: {error.strerror or error}"
@@ -114,13 +121,6 @@ class OwnLayouts:
             msg = f"{laid.origin} changed since this was planned: it was {laid.identity[:19]}, and is {found[:19]}"
             raise Stale(msg, code="source.changed", fix="ask again, and read the new plan")
 
-    def _copy(self, laid: LaidSource, new: Path, context: StepContext) -> None:
-        result = context.execute(_program(("cp", "-a", "--", laid.origin, str(new))))
-        if result.exit_code != 0:
-            msg = f"{laid.origin} cannot be copied: {result.tail.strip()[-300:]}"
-            raise Permanent(msg, code="source.copy", fix="check its permissions, and the room on that disk")
-        self._require_same(laid, new)
-
     def _export(self, laid: LaidSource, new: Path, context: StepContext) -> None:
         """Without submodules and without what the attributes of the commit keep from exports."""
         commit = laid.identity.removeprefix("commit:")
@@ -145,7 +145,8 @@ def _read_folder(folder: Path) -> SourceFiles:
     left_out = 0
     try:
         for here, folders, names in os.walk(folder):
-            folders[:] = sorted(set(folders) - LEFT_OUT)
+            left = {WRITTEN_BY_PYTHON} | (HISTORIES if Path(here) == folder else set())
+            folders[:] = sorted(set(folders) - left)
             for path in (Path(here, name) for name in sorted(names)):
                 found = path.lstat()
                 plain = stat.S_ISREG(found.st_mode) and found.st_size <= READ_FILE_BYTES_MAX

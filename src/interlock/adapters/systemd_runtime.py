@@ -98,6 +98,10 @@ class SystemdServices:
         """As systemd tells."""
         return self._known(spec, self._show(unit_of(spec)))
 
+    def listens(self, spec: VersionSpec) -> bool | None:  # noqa: ARG002
+        """A unit may be handed a socket that the service manager listens on."""
+        return None
+
     def said(self, spec: VersionSpec, lines_max: int) -> str:
         """From the journal, as far as this account may read it."""
         argv = [JOURNALCTL, "--no-pager", "--quiet", "--output=cat", f"--lines={lines_max}", f"--unit={unit_of(spec)}"]

@@ -49,7 +49,7 @@ class BatchLookups:
         """What a version is now. Raises NotFound, Invalid."""
         layouts = self.ports.outside[SOURCE_LAYOUTS]
         base = self.ports.project().folder
-        return layouts.identify(workload, version, declared.source, base, built=bool(declared.build))
+        return layouts.identify(workload, version, declared.source, base)
 
     def pinned(self, workload: str, declared: BatchWorkload, pin: VersionPin) -> LaidSource:
         """A version that must still be what it was. Raises Conflict, NotFound, Invalid."""

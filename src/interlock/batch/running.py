@@ -167,7 +167,7 @@ class BatchRuns:
             "input": str(given) if given is not None else "",
         }
         argv = filled(self._declared.command, places)
-        environment = {**self._environment(work), **further}
+        environment = {"PYTHONDONTWRITEBYTECODE": "1", **self._environment(work), **further}
         return ProcessSpec(
             path=program(argv[0], environment, Path(laid.folder)),
             argv=argv,

@@ -84,6 +84,10 @@ class Keeper(Protocol):
         """How it fares; None when nothing of this name is kept."""
         ...
 
+    def members(self, name: str) -> frozenset[int]:
+        """The ids of a kept process and of all that it started and that can be told from others; of a moment ago."""
+        ...
+
     def states(self) -> tuple[KeptState, ...]:
         """All that are kept, by name."""
         ...

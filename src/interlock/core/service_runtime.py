@@ -128,6 +128,10 @@ class ServiceRuntime(Protocol):
         """How it fares; None when the runtime knows nothing of it. Read often, so it costs milliseconds."""
         ...
 
+    def listens(self, spec: VersionSpec) -> bool | None:
+        """Whether it is this version that answers at its port; None where that cannot be seen. No effect."""
+        ...
+
     def said(self, spec: VersionSpec, lines_max: int) -> str:
         """The end of what it wrote to its log, a bounded part; empty where nothing is left of it. No effect."""
         ...

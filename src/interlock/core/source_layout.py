@@ -15,7 +15,8 @@ class LaidSource(Frozen):
     """A version's files, pinned.
 
     `identity` is `commit:...` of a git ref or `sha256:...` of a folder's content. `folder` is where the version runs:
-    the declared folder itself, or a folder of Interlock's own that `lay_out` fills (`own`), of this identity alone.
+    a folder of Interlock's own that `lay_out` fills (`own`), of this identity alone. A version that an earlier
+    Interlock started where its files lay is still known by that folder.
     """
 
     workload: str
@@ -38,13 +39,13 @@ class SourceFiles(NamedTuple):
 class SourceLayouts(Protocol):
     """Finds out what a version is, and lays it out."""
 
-    def identify(self, workload: str, version: str, source: Source, base: str, *, built: bool) -> LaidSource:
+    def identify(self, workload: str, version: str, source: Source, base: str) -> LaidSource:
         """What the version is now; no effect. Sources of images have no files and are not asked for.
 
-        `base` is the folder that relative paths start from. What is `built` gets a folder of its own, so that the
-        declared one stays as it is.
+        `base` is the folder that relative paths start from.
 
-        Raises NotFound (no such folder, repository or ref), Invalid (too large, or nothing that can be laid out).
+        Raises NotFound (no such folder, repository or ref), Invalid (too large, a link that leads out of the folder,
+        or nothing that can be laid out).
         """
         ...
 
@@ -58,7 +59,8 @@ class SourceLayouts(Protocol):
     def lay_out(self, laid: LaidSource, context: StepContext) -> bool:
         """Put the files there; returns whether they were new, and so have to be built. Doing it twice is doing it once.
 
-        Raises Stale when the declared folder changed since it was looked at, Transient when the disk is full.
+        Raises Stale when the declared folder changed since it was looked at, Invalid when a link leads out of it,
+        Transient when the disk is full.
         """
         ...
 

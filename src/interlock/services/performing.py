@@ -204,6 +204,19 @@ class VersionSteps:
         state = runtime.state(spec) if probed.ok else before
         if probed.ok and (state is None or state.phase != "running"):
             return Probed(ok=False, words=f"something else answers on {known.address}", asked=probed.asked)
+        return self._require_own(known, probed) if probed.ok and spec.runtime == "command" else probed
+
+    def _require_own(self, known: ServiceInstance, probed: Probed) -> Probed:
+        """What is healthy must be the version, and not whoever else listens at its port."""
+        own = self._runtime(known.spec).listens(known.spec)
+        if own is None:
+            self._context.write_output(
+                f"whether {known.spec.name} itself answers on {known.address} cannot be seen: "
+                "processes of it are hidden from this account\n"
+            )
+        if own is False:
+            words = f"something else answers on {known.address}: no process of this version listens there alone"
+            return Probed(ok=False, words=words, asked=probed.asked)
         return probed
 
     def _pause(self, seconds: float) -> None:
