@@ -10,15 +10,21 @@ from interlock.core.model import JsonObject
 from interlock.engine.signals import set_within
 from interlock.releases.model import Release
 
+UNWATCHED_SECONDS = 10.0
+"""Of a watcher that says nothing for so long nobody knows that it still looks."""
+PROVEN_SECONDS = 8.0
+"""A watch that failed before is one again after so long without: what fails every few seconds sees nothing."""
+
 
 @dataclass
 class Live:
     """Written by who watches, read by who drives; both live in one loop.
 
     `epoch` is the one that `requests` were counted in. `heard_seconds`: how long the candidate answered since that was
-    last written down, and `heard_at` (monotonic seconds) when it did so last. `retry_at` (monotonic seconds): no effect
-    is asked for anew before. `moved`: look at the row now. `changed` counts what is new for those who follow it, and
-    `told` is set then.
+    last written down, and `heard_at` (monotonic seconds) when it did so last. `attended_at` (monotonic seconds): when
+    the watcher last had looked, judged and written it down; `watch_fault`: why it does not. `retry_at` (monotonic
+    seconds): no effect is asked for anew before. `moved`: look at the row now. `changed` counts what is new for those
+    who follow it, and `told` is set then.
     """
 
     epoch: int = -1
@@ -29,6 +35,8 @@ class Live:
     requests: int = 0
     heard_seconds: float = 0.0
     heard_at: float | None = None
+    attended_at: float | None = None
+    watch_fault: str | None = None
     retry_at: float = 0.0
     changed: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,6 +66,25 @@ class Live:
     def hear_anew(self) -> None:
         """What was heard until now does not count any more."""
         self.heard_seconds, self.heard_at = 0.0, None
+
+    def attend(self, now: float, begun_at: float) -> None:
+        """The watcher looked, judged and wrote it down, in a watch that goes on since `begun_at`."""
+        if self.watch_fault is None or now - begun_at >= PROVEN_SECONDS:
+            self.attended_at, self.watch_fault = now, None
+
+    def leave(self, why: str) -> None:
+        """The watch failed: from now on nobody looks."""
+        self.attended_at, self.watch_fault = None, why
+
+    def attended(self, now: float) -> bool:
+        """Whether somebody watches."""
+        return self.attended_at is not None and now - self.attended_at <= UNWATCHED_SECONDS
+
+    def unwatched(self, now: float) -> str | None:
+        """Why nobody watches; None while somebody does, and while the watch only begins."""
+        if self.watch_fault is None and self.attended_at is not None and not self.attended(now):
+            return f"the watcher said nothing for {now - self.attended_at:.0f} s"
+        return self.watch_fault
 
     @property
     def words(self) -> str:

@@ -102,13 +102,14 @@ def obey(release: Release, order: Order, reason: str, *, full: bool = False, acc
     raise Conflict(msg, code="release.state", fix=f"interlock release status {release.name}")
 
 
-def watched(release: Release, elapsed_seconds: float, heard_seconds: float) -> float:
+def watched(release: Release, elapsed_seconds: float, heard_seconds: float, *, attended: bool = True) -> float:
     """How long the step was watched after a look that came so long after the one before.
 
     `heard_seconds`: for how much of that the candidate answered somebody. Where time alone moves a release on, no other
-    time counts. The clock may have been put forward or back, or nobody may have looked: neither moves a release on.
+    time counts. `attended`: whether the watcher looked meanwhile; where it did not, nothing counts. The clock may have
+    been put forward or back, or nobody may have looked: neither moves a release on.
     """
-    if release.state not in MOVING or release.settled != release.epoch:
+    if release.state not in MOVING or release.settled != release.epoch or not attended:
         return release.watched_seconds
     counted = heard_seconds if ends_by_time(release) else elapsed_seconds
     return release.watched_seconds + min(max(counted, 0.0), LOOK_SECONDS_MAX)

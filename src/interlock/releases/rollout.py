@@ -85,8 +85,18 @@ class Rollout:
     def troubles(self) -> Iterable[InterlockError]:
         """What needs somebody: releases that are frozen or wait, and work on one that fails."""
         away = [self._away] if self._away is not None else []
-        found = [*away, *self._stuck.values(), *filter(None, map(_trouble, self._stands.values()))]
+        found = [*away, *self._stuck.values(), *self._unwatched(), *filter(None, map(_trouble, self._stands.values()))]
         return found[:TROUBLES_MAX]
+
+    def _unwatched(self) -> Iterable[InterlockError]:
+        """Releases that users may meet while nobody looks."""
+        now = self._clock.monotonic()
+        for release in self._stands.values():
+            live = self._live.find(release.number)
+            why = live.unwatched(now) if live is not None and release.state in MOVING else None
+            if why is not None:
+                msg = f"nobody watches release {release.number} of {release.name}: {why}"
+                yield Permanent(msg, code="release.unwatched", fix=f"interlock release pause {release.name}")
 
     def stands(self, release: Release) -> Release:
         """A release as it was seen last."""
@@ -161,7 +171,8 @@ class Rollout:
         release = await self._touched(release, live, now)
         shadow = await self._shadow.look(release) if release.state == "shadow" and effect.outcome == "done" else Seen()
         elsewhere, gone = await self._aside(release) if effect.outcome == "done" else (None, None)
-        seen = _seen(release, live, effect, shadow, elsewhere, gone)
+        attended = live.attended(self._clock.monotonic())
+        seen = _seen(release, live, effect, shadow, elsewhere, gone, attended=attended)
         following = advance(release, seen)
         moved = await self._store.move(release, following, self._clock.now())
         self._stands[release.number] = moved
@@ -187,7 +198,8 @@ class Rollout:
     async def _touched(self, release: Release, live: Live, now: datetime) -> Release:
         """How long this place was watched, written down about once a second."""
         elapsed, heard = (now - release.looked_at).total_seconds(), live.heard_seconds
-        seconds = watched(release, elapsed, heard)
+        attended = live.attended(self._clock.monotonic())
+        seconds = watched(release, elapsed, heard, attended=attended)
         if release.state not in MOVING or 0 <= elapsed < TOUCHED_SECONDS:
             return replace(release, watched_seconds=seconds)
         await self._store.looked(release, seconds, now)
@@ -225,14 +237,25 @@ def _name(release: Release) -> str:
     return f"release.{release.number}"
 
 
-def _seen(release: Release, live: Live, effect: Effect, shadow: Seen, elsewhere: str | None, gone: str | None) -> Seen:
+def _seen(
+    release: Release,
+    live: Live,
+    effect: Effect,
+    shadow: Seen,
+    elsewhere: str | None,
+    gone: str | None,
+    *,
+    attended: bool,
+) -> Seen:
+    """What is known now. GO counts only while somebody looks: what was good when he last did may be so no longer."""
     judgement = live.judgement
+    verdict = judgement.verdict if judgement is not None and release.stable is not None else "not_yet"
     return Seen(
         settled=effect.outcome == "done",
         effect_failed=effect.words if effect.outcome == "failed" else None,
         effect_cause=effect.cause,
         waits_for=effect.words if effect.outcome == "waits" else None,
-        verdict=judgement.verdict if judgement is not None and release.stable is not None else "not_yet",
+        verdict="not_yet" if verdict == "go" and not attended else verdict,
         words=live.words,
         evidence=live.evidence,
         red_line=live.red_line,

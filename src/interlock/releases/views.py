@@ -17,7 +17,7 @@ from interlock.core.view import View
 from interlock.engine.shapes import json_row
 from interlock.engine.signals import set_within
 from interlock.lib.clock import Clock, rfc3339
-from interlock.releases.live import LiveReleases
+from interlock.releases.live import Live, LiveReleases
 from interlock.releases.model import STOPPED, Release, percent_of, waiting_words
 from interlock.releases.plan_text import criteria as wanted_criteria
 from interlock.releases.plan_text import step_text
@@ -89,7 +89,7 @@ class ReleaseDesk:
             "settled": release.settled == release.epoch,
             "percent": percent_of(release),
             "watched_seconds": round(release.watched_seconds, 1),
-            "judge_words": judgement.summary if judgement is not None and not release.over else "",
+            "judge_words": "" if live is None or release.over else self._said(live),
             "verdict": judgement.verdict if judgement is not None else None,
             "seconds_to_go": judgement.seconds_to_go if judgement is not None else None,
             "reason": release.reason,
@@ -103,6 +103,11 @@ class ReleaseDesk:
             "closed_at": rfc3339(release.closed_at) if release.closed_at is not None else None,
             "warm_until": rfc3339(release.warm_until) if release.warm_until is not None else None,
         }
+
+    def _said(self, live: Live) -> str:
+        """The judge's words, or that nobody watches: they would be of another time."""
+        why = live.unwatched(self.clock.monotonic())
+        return live.words if why is None else f"nobody watches it: {why}"
 
 
 class ReleasesArgs(Frozen):

@@ -84,8 +84,10 @@ class Watcher:
             try:
                 await self._watch()
             except InterlockError as error:
+                self._live.leave(error.message)
                 log.warning("release.watch_put_off", release=self._release.number, reason=error.message)
-            except Exception:
+            except Exception as error:
+                self._live.leave(f"the watcher stopped on a bug: {type(error).__name__}: {error}")
                 log.exception("release.watch_bug", release=self._release.number)
             await asyncio.sleep(1.0)
 
@@ -111,7 +113,8 @@ class Watcher:
             await self._save_last()
 
     async def _turn_for_ever(self, followed: TrafficLog) -> None:
-        tick_at = row_at = save_at = self._clock.monotonic()
+        begun_at = tick_at = row_at = save_at = self._clock.monotonic()
+        ticked = False
         tick_seconds = self._release.settings.judge.tick_seconds
         while True:
             full = self._take(followed.read(READ_BYTES_MAX))
@@ -121,12 +124,16 @@ class Watcher:
             if now - tick_at >= tick_seconds:
                 tick_at = now
                 await self._tick()
+                if not ticked:  # written down at once: only then somebody watches
+                    ticked, save_at = True, now - SAVE_SECONDS
             if now - row_at >= ROW_SECONDS:
                 row_at = now
                 self._keep_row()
             if now - save_at >= SAVE_SECONDS:
                 save_at = now
                 await self._save()
+                if ticked:
+                    self._live.attend(now, begun_at)
             await asyncio.sleep(0 if full else TURN_SECONDS)
 
     def _take(self, samples: list[Sample]) -> bool:
