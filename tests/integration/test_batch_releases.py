@@ -35,6 +35,12 @@ import csv, pathlib, sys, time, os
 out = pathlib.Path(sys.argv[sys.argv.index("--output") + 1])
 (out / "r.csv").write_text("order_id,fee,made\\n" + "".join(f"{n},1.00,{os.urandom(4).hex()}\\n" for n in range(500)))
 """
+LINKS = """
+import pathlib, sys
+out = pathlib.Path(sys.argv[sys.argv.index("--output") + 1])
+(out / "settlement.csv").write_text("order_id,fee\\n1,2\\n")
+(out / "passwd").symlink_to("/etc/passwd")
+"""
 EVIL = """
 import os, pathlib, socket, sys
 out = pathlib.Path(sys.argv[sys.argv.index("--output") + 1])
@@ -52,6 +58,10 @@ for name, work in {
         said.append(f"{name},yes")
     except OSError as error:
         said.append(f"{name},no")
+status = pathlib.Path("/proc/self/status").read_text().splitlines()
+rights = [line.split()[1] for line in status if line.startswith(("CapInh", "CapPrm", "CapEff", "CapAmb"))]
+rights += [line.split()[1] for line in status if line.startswith("CapBnd") and os.geteuid() == 0]
+said.append("capabilities," + ("yes" if any(int(right, 16) for right in rights) else "no"))
 said.append(f"secret,{os.environ.get('HOME_SECRET', 'unset')}")
 said.append(f"dry,{os.environ.get('DRY_RUN', 'unset')}")
 (out / "settlement.csv").write_text("order_id,fee\\n" + "\\n".join(said) + "\\n")
@@ -324,12 +334,14 @@ async def test_a_trial_is_kept_from_effects(reports: Reports) -> None:
         "network": "no",
         "local": "no",
         "signal": "no",
+        "capabilities": "no",
         "secret": "unset",
         "dry": "1",
     }
     assert not (reports.project / "evil").exists()
     text = (Path((await reports.comparison()).folder) / "summary.md").read_text()
     assert "| trial: network | cut off |" in text
+    assert "| trial: capabilities | none |" in text
 
 
 async def test_noise_of_the_stable_version_is_learned_and_a_rule_proposed(reports: Reports) -> None:
@@ -416,6 +428,19 @@ async def test_two_candidates_at_once_would_be_two_truths(reports: Reports) -> N
     await cut_over_unproven(reports, "v3")
     with pytest.raises(Conflict, match="is on its way"):
         await reports.ask("batch.cutover", version="v2", percent=10.0, unproven=True)
+
+
+async def test_a_link_that_leads_out_of_what_was_written_is_not_published(reports: Reports) -> None:
+    reports.version("v9", LINKS)
+    await reports.first()
+    await reports.succeed("batch.run", arguments=MONTH)
+    good = (reports.published / "settlement.csv").read_bytes()
+    await reports.succeed("batch.cutover", version="v9", percent=100.0, unproven=True)
+    run = await reports.ask("batch.run", arguments=MONTH)
+    assert run.state is not RunState.SUCCEEDED
+    assert "leads out" in (run.state_reason or "")
+    assert (reports.published / "settlement.csv").read_bytes() == good
+    assert not (reports.published / "passwd").is_symlink()
 
 
 async def test_what_lay_there_before_can_be_put_back(reports: Reports) -> None:

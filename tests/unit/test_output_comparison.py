@@ -120,9 +120,28 @@ def test_links_are_not_followed_and_pipes_are_refused(sides: Sides) -> None:
         (sides.folder / side / "link.csv").symlink_to(target)
         os.mkfifo(sides.folder / side / "pipe.csv")
     found = sides.compare()
-    assert found.blocks == ("pipe.csv: it is a pipe, socket or device, which is not compared",)
-    assert found.warns == ("link.csv: it leads to /etc/passwd, and to /etc/hostname in the stable version's output",)
+    assert found.blocks == (
+        "link.csv: it leads to /etc/passwd, which is out of the output",
+        "pipe.csv: it is a pipe, socket or device, which is not compared",
+    )
     assert "root:" not in found.model_dump_json()
+
+
+def test_a_link_to_another_file_of_the_output_is_compared_by_where_it_leads(sides: Sides) -> None:
+    for name in ("a.txt", "b.txt"):
+        sides.write(name, "x", "x")
+    for side, target in (("stable", "a.txt"), ("candidate", "b.txt")):
+        (sides.folder / side / "link").symlink_to(target)
+    found = sides.compare()
+    assert not found.blocks
+    assert found.warns == ("link: it leads to b.txt, and to a.txt in the stable version's output",)
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../stable/r.txt", "deep/../../stable"])
+def test_a_new_link_that_leads_out_of_the_output_blocks(sides: Sides, target: str) -> None:
+    sides.write("r.txt", "x", "x")
+    (sides.folder / "candidate" / "link").symlink_to(target)
+    assert sides.compare().blocks == ("link is new, and leads out of the output",)
 
 
 def test_a_file_name_that_is_no_text_is_said(sides: Sides) -> None:

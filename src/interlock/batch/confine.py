@@ -3,8 +3,9 @@
     python -I -S confine.py REPORT_FILE WRITABLE_FOLDER... -- PROGRAM ARGUMENT...
 
 It may then write nowhere but below the writable folders (Landlock), reach no network (a network namespace without any
-link), speak to no local socket of others (seccomp), signal nobody else and gain no rights. What the kernel does not
-offer is not taken, and the report says so: who compares versions must know what a trial could have done.
+link), speak to no local socket of others (seccomp), signal nobody else, has none of root's capabilities, and gains no
+rights. What the kernel does not offer is not taken, and the report says so: who compares versions must know what a
+trial could have done.
 
 Alone beside nothing but Python's standard library, so that a start costs little and nothing of ours is loaded in it.
 """
@@ -37,6 +38,10 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 
 NEW_USER, NEW_NETWORK = 0x10000000, 0x40000000
 NO_NEW_PRIVILEGES, SECCOMP, FILTER_MODE = 38, 22, 2
+
+# The numbers of prctl(2) and capset(2) that take capabilities away.
+DROP_BOUNDING, AMBIENT, CLEAR_ALL, CAPABILITIES_MAX = 24, 47, 4, 64
+CAPABILITY_VERSION, CAPABILITY_SETS_BYTES = 0x20080522, 24
 
 # seccomp(2): the architecture as the kernel calls it, socket(2) there, and io_uring_setup(2), another way to a socket.
 ARCHITECTURES = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
@@ -130,6 +135,33 @@ def refuse_local_sockets() -> str:
     return "refused"
 
 
+def drop_capabilities() -> str:
+    """All of them, and for good: what is in no bounding set, not even a program of root's is given when it starts."""
+    zero = ctypes.c_ulong(0)
+    try:
+        _control(AMBIENT, ctypes.c_ulong(CLEAR_ALL), zero, zero, zero)
+        if os.geteuid() == 0:  # others get none by starting a program, for they gain no rights
+            _drop_bounding()
+        header = struct.pack("=Ii", CAPABILITY_VERSION, 0)
+        if libc.capset(header, bytes(CAPABILITY_SETS_BYTES)) != 0:
+            return f"open: {os.strerror(ctypes.get_errno())}"
+    except OSError as error:
+        return f"open: {error.strerror}"
+    return "none"
+
+
+def _drop_bounding() -> None:
+    """Up to the last one that this kernel knows. Raises OSError."""
+    zero = ctypes.c_ulong(0)
+    for capability in range(CAPABILITIES_MAX):
+        try:
+            _control(DROP_BOUNDING, ctypes.c_ulong(capability), zero, zero, zero)
+        except OSError as error:
+            if error.errno == errno.EINVAL and capability > 0:
+                return
+            raise
+
+
 def confine(folders: list[str]) -> dict[str, str]:
     """Take all of it; what could not be taken begins with `open` or `everywhere`."""
     _control(NO_NEW_PRIVILEGES, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
@@ -141,7 +173,8 @@ def confine(folders: list[str]) -> dict[str, str]:
     writes, tcp = keep_writes_to(folders, tcp=network != "cut off")
     if tcp:
         network = "cut off for TCP alone"
-    return {"writes": writes, "network": network, "local_sockets": refuse_local_sockets()}
+    sockets = refuse_local_sockets()
+    return {"writes": writes, "network": network, "local_sockets": sockets, "capabilities": drop_capabilities()}
 
 
 def main(words: list[str]) -> NoReturn:

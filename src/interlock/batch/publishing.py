@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from interlock.core.errors import Transient
+from interlock.comparison.outputs import leads_out, listed
+from interlock.core.errors import Denied, Transient
 from interlock.core.ports import StepContext
 
 USERS_MAY = 0o755
@@ -16,8 +17,13 @@ def publish(output: Path, place: Path, before: Path, context: StepContext) -> bo
 
     Beside the place first, so that nobody ever finds half of it there. Returns whether something lay there.
 
-    Raises: Transient when the disk is full; then what lay there lies there still.
+    Raises: Denied when a link in it leads out of it: users would be shown what no version wrote, and what can be
+    anything later. Transient when the disk is full; then what lay there lies there still.
     """
+    out = next((path for path in listed(output) if leads_out(output, path)), None)
+    if out is not None:
+        msg = f"the link {out} leads out of what the version wrote, and is not published"
+        raise Denied(msg, code="batch.link", fix="let the version write a file in its place")
     new = place.with_name(f".{place.name}.new-{context.run}")
     context.hold()
     try:

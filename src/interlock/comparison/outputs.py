@@ -74,6 +74,15 @@ def listed(folder: Path) -> dict[str, os.stat_result]:
     return dict(sorted(found.items()))
 
 
+def leads_out(folder: Path, path: str) -> bool:
+    """Whether what lies there is a link that does not lead to a place in this folder, or not once the folder moved."""
+    link, inside = folder / path, os.path.realpath(folder)
+    if not link.is_symlink():
+        return False
+    leads_to = os.path.realpath(link)
+    return link.readlink().is_absolute() or not (leads_to == inside or leads_to.startswith(f"{inside}/"))
+
+
 def _name(path: Path) -> str:
     """A relative path as text. Raises Invalid where it is none: nobody could write it down."""
     name = str(path)
@@ -128,6 +137,7 @@ class _Folders:
         missing = tuple(path for path in one if path not in other)
         added = tuple(path for path in other if path not in one)
         blocks = [f"{path} is missing" for path in missing]
+        blocks += [f"{path} is new, and leads out of the output" for path in added if leads_out(self._candidate, path)]
         warns = [f"{path} is new" for path in added]
         for file in files:
             blocks += [f"{file.path}: {sentence}" for sentence in file.blocks]
@@ -171,6 +181,9 @@ class _Folders:
             return FileComparison(path=path, kind="other", blocks=(said,))
         if kinds[0] == "link":
             targets = [str(Path(folder, path).readlink()) for folder in (self._stable, self._candidate)]
+            if leads_out(self._candidate, path):
+                blocks = (f"it leads to {targets[1]}, which is out of the output",)
+                return FileComparison(path=path, kind="link", identical=targets[0] == targets[1], blocks=blocks)
             same = targets[0] == targets[1]
             said = "" if same else f"it leads to {targets[1]}, and to {targets[0]} in the stable version's output"
             return FileComparison(path=path, kind="link", identical=same, warns=(said,) if said else ())
