@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -17,6 +19,7 @@ from harness.databases import database
 from harness.engine import ALICE, CLAUDE, Engine, open_engine, write_project
 from harness.kept import end_kept
 from harness.release_world import (
+    PATIENCE_SECONDS,
     ReleaseWorld,
     ask,
     begin,
@@ -88,11 +91,10 @@ async def traffic(engine: Engine, name: str = "web") -> tuple[str, dict[str, flo
 
 
 async def until_share(engine: Engine, version: str, percent: float) -> None:
-    for _ in range(2000):
-        if (await traffic(engine))[1].get(version) == percent:
-            return
-        await engine.door.wait(1, 0.01)
-    pytest.fail(str(await traffic(engine)))
+    end = time.monotonic() + PATIENCE_SECONDS
+    while (await traffic(engine))[1].get(version) != percent:
+        assert time.monotonic() < end, (await traffic(engine), await engine.query("select * from releases"))
+        await asyncio.sleep(0.02)
 
 
 async def test_users_keep_their_address_when_another_is_declared_on_the_way_and_back(
@@ -146,8 +148,10 @@ async def test_a_step_that_a_freeze_holds_up_is_said_to_wait(engine: Engine) -> 
     await succeed(engine, "interlock.freeze", pattern="route:web", reason="an audit")
     try:
         await succeed(engine, "release.promote", workload="web", reason="further")
+        end = time.monotonic() + PATIENCE_SECONDS
         while "waits" not in await words(engine, number):
-            await engine.door.wait(1, 0.01)
+            assert time.monotonic() < end, await story(engine, number)
+            await asyncio.sleep(0.02)
         answer = await read(engine, "releases", release=number)
         assert answer["releases"][0]["percent"] == 20.0
         assert answer["releases"][0]["step_words"].startswith("waits, and is not in force yet: 2 of 2")
