@@ -13,6 +13,7 @@ from interlock.core.comparison import ComparisonRules
 from interlock.core.judgement import Verdict
 from interlock.core.model import Frozen, JsonObject
 from interlock.lib.clock import rfc3339
+from interlock.lib.markdown import plain_line
 
 WORDS: dict[Verdict, str] = {"go": "GO", "no_go": "NO-GO", "not_yet": "NOT YET"}
 ROWS_MAX = 100
@@ -105,7 +106,7 @@ def _compared_table(table: TableComparison) -> list[str]:
     lines = [f"{rows.stable:,} rows and {rows.candidate:,}: {pairs}, {alone}", ""]
     for words, keys_of in (("missing", table.missing_examples), ("new", table.added_examples)):
         if keys_of:
-            lines += [f"{words}, for example: {_line(', '.join('/'.join(map(str, key)) for key in keys_of))}", ""]
+            lines += [f"{words}, for example: {plain_line(', '.join('/'.join(map(str, key)) for key in keys_of))}", ""]
     if table.totals:
         totals = [
             (each.column, each.stable or "", each.candidate or "", "" if each.equal else "differs")
@@ -174,7 +175,7 @@ def rollback_text(
     lines = [
         f"# {routing.workload}: {newest.version} was rolled back to {back.version if back else 'nothing'}",
         "",
-        f"**{reason}**",
+        f"**{plain_line(reason)}**",
         "",
         *table_lines(
             ("", ""),
@@ -201,7 +202,7 @@ def rollback_text(
         *_listed("Outputs that were put back", restored),
         "## To do",
         "",
-        f"- [ ] {follow_up(routing, reason)}",
+        f"- [ ] {plain_line(follow_up(routing, reason))}",
         "",
     ]
     return "\n".join(lines)
@@ -214,23 +215,14 @@ def follow_up(routing: BatchRouting, reason: str) -> str:
 
 
 def _listed(title: str, sentences: Iterable[str]) -> list[str]:
-    found = [f"- {_line(sentence)}" for sentence in sentences]
+    found = [f"- {plain_line(sentence)}" for sentence in sentences]
     return [f"## {title}", "", *found, ""] if found else []
 
 
 def table_lines(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     """A Markdown table; what a version wrote stays in its cell."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return lines + [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
-
-
-def _cell(text: str) -> str:
-    return _line(text).replace("|", "\\|")
-
-
-def _line(text: str) -> str:
-    """One line; what a version wrote is data, and never the page's own structure."""
-    return " ".join(text.replace("<", "&lt;").split())
+    return lines + [f"| {' | '.join(plain_line(cell) for cell in row)} |" for row in rows]
 
 
 def _shown(value: object) -> str:

@@ -85,18 +85,19 @@ def _obeyed(release: Release, order: Order, payload: JsonObject) -> Next:
     return obey(
         release,
         order,
-        str(payload.get("reason") or "no reason given"),
+        " ".join(str(payload.get("reason") or "").split()) or "no reason given",
         full=payload.get("full") is True,
         accept=payload.get("accept_irreversible") is True,
     )
 
 
 def _with_evidence(following: Next, run: Run, payload: JsonObject) -> Next:
-    """Who ordered it stands in the timeline; what the watcher saw goes with it, when Interlock itself orders."""
-    evidence = payload.get("evidence")
+    """Who ordered it stands in the timeline; what the watcher saw goes with it, when Interlock itself orders. What
+    anybody else calls evidence is none: who sends a release back does not write its report."""
+    by_itself = run.actor.kind == "system"
+    evidence = payload.get("evidence") if by_itself else None
     seen = evidence if isinstance(evidence, dict) else {}
     cause: Cause | None = following.cause
-    by_itself = run.actor.kind == "system"
     if by_itself and seen.get("cause") in get_args(Cause):
         cause = cast("Cause", seen["cause"])
     by = "" if by_itself else f" ({run.actor.id})"

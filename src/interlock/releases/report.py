@@ -11,6 +11,7 @@ from interlock.core.judgement import Verdict
 from interlock.core.model import JsonObject
 from interlock.core.workload import CanaryStep, ShadowStep
 from interlock.lib.clock import rfc3339
+from interlock.lib.markdown import plain_line
 from interlock.releases.examined import GATES, GOLDEN, SAID
 from interlock.releases.model import Release
 from interlock.releases.plots import arm_of, seconds_of
@@ -173,12 +174,12 @@ def _seen(material: Material) -> list[str]:
     lines = []
     words = release.evidence.get("words")
     if isinstance(words, str):
-        lines += [f"**{words}**", ""]
+        lines += [f"**{plain_line(words)}**", ""]
     measures = release.evidence.get("measures")
     for measure in measures if isinstance(measures, list) else []:
         sentence = str(measure.get("sentence")) if isinstance(measure, dict) else ""
         if sentence and sentence not in str(words):
-            lines.append(f"- {sentence}")
+            lines.append(f"- {plain_line(sentence)}")
     if not lines:
         lines = [_steps_done(release)]
     if material.plot_name is not None and material.ticks:
@@ -189,7 +190,7 @@ def _seen(material: Material) -> list[str]:
 def _steps_done(release: Release) -> str:
     if release.state == "released":
         return f"Nothing spoke against {release.candidate} in {len(release.settings.steps)} steps."
-    return release.reason or "Nothing was seen."
+    return plain_line(release.reason or "Nothing was seen.")
 
 
 def _agreement(material: Material) -> Criterion:
@@ -352,7 +353,7 @@ def _timeline(material: Material) -> list[str]:
         at = line["at"]
         run = f"Run {line['run']}" if line.get("run") else ""
         moment = rfc3339(at)[11:23] if isinstance(at, datetime) else ""
-        rows.append((moment, str(line["word"]).replace("_", " "), _cell(str(line["text"])), run))
+        rows.append((moment, str(line["word"]).replace("_", " "), str(line["text"]), run))
     return _rows(("UTC", "", "", ""), rows)
 
 
@@ -379,7 +380,7 @@ def _dicts(value: object) -> list[JsonObject]:
 
 def _follow_up(release: Release) -> list[str]:
     task = follow_up(release)
-    return ["## To do", "", f"- [ ] {task}", ""] if task is not None else []
+    return ["## To do", "", f"- [ ] {plain_line(task)}", ""] if task is not None else []
 
 
 def _commands(release: Release) -> list[str]:
@@ -397,11 +398,7 @@ def _commands(release: Release) -> list[str]:
 def _rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """A Markdown table."""
     head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    return [*head, *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows)]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return [*head, *(f"| {' | '.join(plain_line(cell) for cell in row)} |" for row in rows)]
 
 
 def _criterion(found: Criterion) -> tuple[str, str, str]:
