@@ -154,6 +154,8 @@ def test_a_process_that_lives_in_our_folder_is_our_own(how: str, spawn: Spawn, t
             [sys.executable, "-c", "input()", f"--dir={where}"], stdin=subprocess.PIPE
         ),
     }[how]()
+    while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        continue  # its parent goes on a moment before the kernel has put its arguments in place
     try:
         assert OWN_MARK in _one(str(process.pid), own_folders=[str(state)]).names
         assert OWN_MARK not in _one(str(process.pid), own_folders=[str(tmp_path / "stat")]).names
