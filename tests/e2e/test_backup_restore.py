@@ -134,7 +134,7 @@ def test_everything_comes_back_in_an_empty_place(kept: Kept, postgres_endpoint: 
 def _verified_alone(archive: Path) -> subprocess.CompletedProcess[str]:
     """By the verifier that lies in the archive, with nothing of ours."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["tar", "-xzf", str(archive), "-C", folder], check=True)
+        subprocess.run(["/bin/tar", "-xzf", str(archive), "-C", folder], check=True)
         (program,) = Path(folder).rglob("verify.py")
         command = [sys.executable, "-I", str(program), str(program.parent)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
