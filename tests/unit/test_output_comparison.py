@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from interlock.batch.model import verdict_of
 from interlock.comparison.outputs import compare_outputs
 from interlock.comparison.outputs_model import OutputComparison, OutputTask
 from interlock.core.comparison import ComparisonRules, FieldRule
-from interlock.core.errors import Invalid
 from interlock.core.project import Project
 
 CSV = "id,amount,at\n" + "".join(f"{number},{number}.50,2026-01-01\n" for number in range(500))
@@ -144,11 +144,30 @@ def test_a_new_link_that_leads_out_of_the_output_blocks(sides: Sides, target: st
     assert sides.compare().blocks == ("link is new, and leads out of the output",)
 
 
-def test_a_file_name_that_is_no_text_is_said(sides: Sides) -> None:
+def test_a_file_name_that_is_no_text_is_said_and_blocks(sides: Sides) -> None:
     sides.write("r.txt", "x", "x")
     (sides.folder / "candidate" / os.fsdecode(b"\xff.txt")).write_text("x")
-    with pytest.raises(Invalid, match=r"the name \\xff.txt of a file is not UTF-8"):
-        sides.compare()
+    found = sides.compare()
+    assert found.blocks == ("nothing was compared: the name \\xff.txt of a file is not UTF-8",)
+    assert verdict_of(found, ComparisonRules())[0] == "no_go"
+    OutputComparison.model_validate_json(found.model_dump_json())
+
+
+def test_more_files_than_can_be_compared_block(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interlock.comparison.outputs.FILES_MAX", 3)
+    for number in range(4):
+        (sides.folder / "candidate" / f"{number}.txt").write_text("x")
+    found = sides.compare()
+    assert found.blocks == ("nothing was compared: candidate holds more than 3 files",)
+    assert verdict_of(found, ComparisonRules())[0] == "no_go"
+
+
+def test_a_second_run_of_the_stable_version_that_cannot_be_listed_teaches_nothing_and_is_told(sides: Sides) -> None:
+    sides.write("r.txt", "x", "x")
+    (sides.folder / "again" / os.fsdecode(b"\xff.txt")).write_text("x")
+    found = sides.compare(again=True)
+    assert found.blocks == ()
+    assert found.warns[0].startswith("the stable version's second run taught nothing: the name \\xff.txt")
 
 
 def test_what_was_declared_and_is_nowhere_blocks(sides: Sides) -> None:

@@ -36,22 +36,40 @@ DIFF_BYTES_MAX = 1024 * 1024
 LINE_SHOWN_MAX = 500
 READ_BYTES = 1024 * 1024
 SENTENCES_MAX = 200
+UNLISTED = frozenset({"comparison.too_many_files", "comparison.file_name"})
 _CONTENT_TYPES: dict[FileKind, str] = {"document": "application/json", "text": "text/plain"}
 
 
 def compare_outputs(task: OutputTask) -> OutputComparison:
     """Compare the candidate's folder with the stable version's, after the stable version's two with each other.
 
-    Raises: Invalid when a folder holds too many files; Transient when memory or disk do not suffice.
+    Outputs that cannot even be listed are a finding that blocks: who writes too much, or what nobody can name, is not
+    spared the verdict. Raises Invalid for rules that cannot be applied; Transient when memory or disk do not suffice.
     """
     begun = time.monotonic()
     noise: Mapping[str, Noise] = {}
+    told: tuple[str, ...] = ()
     if task.again is not None:
-        itself = _Folders(task, Path(task.stable), Path(task.again), "noise", {}).compare()
-        noise = noise_of(itself)
-    found = _Folders(task, Path(task.stable), Path(task.candidate), "differences", noise).compare()
-    seconds = time.monotonic() - begun
-    return found.model_copy(update={"proposed_rules": propose_rules(noise), "seconds": seconds})
+        itself = _compared(_Folders(task, Path(task.stable), Path(task.again), "noise", {}))
+        if isinstance(itself, str):
+            told = (f"the stable version's second run taught nothing: {itself}",)
+        else:
+            noise = noise_of(itself)
+    found = _compared(_Folders(task, Path(task.stable), Path(task.candidate), "differences", noise))
+    if isinstance(found, str):
+        found = OutputComparison(blocks=(f"nothing was compared: {found}",))
+    more = {"proposed_rules": propose_rules(noise), "seconds": time.monotonic() - begun}
+    return found.model_copy(update={**more, "warns": (*told, *found.warns)})
+
+
+def _compared(folders: _Folders) -> OutputComparison | str:
+    """What was found, or why not even the paths can be listed. Raises as `compare_outputs`."""
+    try:
+        return folders.compare()
+    except Invalid as error:
+        if error.code not in UNLISTED:
+            raise
+        return error.message
 
 
 def listed(folder: Path) -> dict[str, os.stat_result]:
