@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import json
 import os
 import socket
 import stat
@@ -21,7 +23,7 @@ from harness.stand_in_service import Answer, StandIn, ask, free_port, stand_in, 
 from interlock.adapters import envoy
 from interlock.adapters.envoy import EnvoyProxy
 from interlock.adapters.envoy_binary import envoy_binary
-from interlock.adapters.envoy_documents import document, route_configuration
+from interlock.adapters.envoy_documents import document, listener, route_configuration
 from interlock.bootstrap.kept import own_keeper
 from interlock.core.errors import Permanent
 from interlock.core.traffic import WHOLE, Arm, Routing
@@ -293,6 +295,48 @@ def test_one_whose_socket_was_removed_is_started_anew(place: Place, monkeypatch:
     assert place.versions() == {"v2": 5}
     proxy.apply(place.routing(0))
     assert place.versions() == {"v1": 5}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_log_that_somebody_took_away_is_begun_anew(place: Place, *, beside: bool) -> None:
+    proxy = place.open()
+    proxy.apply(place.routing(0))
+    path = proxy._folder.log("web")
+    ask(place.port)
+    until(lambda: path.stat().st_size > 0)
+    path.rename(path.with_name("taken.log"))
+    if beside:
+        path.touch()
+    proxy.ensure()
+    log = proxy.log("web", from_end=False)
+    until(path.exists)
+    ask(place.port)
+    until(lambda: len(log.read(1 << 20)) > 0)
+    log.close()
+
+
+def test_whoever_fills_the_connections_of_a_workload_leaves_some_to_others(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(envoy, "CONNECTIONS_MAX", 40)
+    proxy, other = place.open(), free_port()
+    proxy.apply(place.routing(0))
+    proxy.apply(place.routing(0, "shop", other))
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", place.port)))
+            with contextlib.suppress(ConnectionError):
+                slow.sendall(b"GET / HTTP/1.1\r\nHost: web\r\n")
+        until(lambda: sum(proxy._admin.counts(r"http\.web\.downstream_cx_active").values()) == 30)
+        for _ in range(5):
+            assert ask(other).status == 200
+
+
+def test_who_begins_a_request_and_does_not_end_it_is_sent_away() -> None:
+    routing = Routing(workload="web", listen="127.0.0.1:1", arms=(Arm(name="v1", address="127.0.0.1:2", share=WHOLE),))
+    shown = json.dumps(listener(routing, Path("/r"), Path("/l"), 30))
+    assert '"request_headers_timeout": "10s"' in shown
+    assert '"common_http_protocol_options": {"idle_timeout": "75s"}' in shown
 
 
 def test_how_many_may_come_at_once_is_bounded(place: Place) -> None:

@@ -14,7 +14,7 @@ import pytest
 from harness.nginx_site import Site, Watch, open_site, without_nginx
 from harness.stand_in_service import free_port, stand_in, until
 from interlock.core.assignment import arm_of, unit_hash
-from interlock.core.traffic import CREDENTIAL_HEADERS, WHOLE, Arm, Mirror, Routing, Sticky
+from interlock.core.traffic import CREDENTIAL_HEADERS, WHOLE, Arm, Mirror, Routing, Sticky, TrafficLog
 
 pytestmark = without_nginx
 
@@ -217,6 +217,24 @@ def test_a_log_that_grew_too_long_is_begun_anew_and_no_line_is_lost(
 
 
 # Copies.
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_log_that_somebody_took_away_is_begun_anew(site: Site, *, beside: bool) -> None:
+    site.proxy.apply(site.routing(0))
+    path = site.proxy._log_path("web")
+    path.rename(path.with_name("taken.log"))
+    if beside:
+        path.touch()
+    site.proxy.ensure()
+    log = site.proxy.log("web", from_end=False)
+    until(lambda: _is_logged(site, log))
+    log.close()
+
+
+def _is_logged(site: Site, log: TrafficLog) -> bool:
+    site.ask()
+    return len(log.read(1 << 20)) > 0
 
 
 def test_copies_of_safe_requests_go_to_the_comparator_without_credentials(site: Site) -> None:

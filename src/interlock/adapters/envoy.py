@@ -18,12 +18,14 @@ from interlock.adapters.envoy_documents import (
     arm_clusters,
     bootstrap,
     clusters,
+    connections_max_of,
     document,
     listener,
     route_configuration,
 )
 from interlock.adapters.envoy_folder import EnvoyFolder
 from interlock.adapters.envoy_log import EnvoyLog
+from interlock.adapters.open_files import has_open
 from interlock.core.errors import Conflict, Permanent, Transient
 from interlock.core.keeper import Keeper, KeptProcess
 from interlock.core.model import JsonObject
@@ -91,7 +93,7 @@ class EnvoyProxy:
             self._await_listeners(len(routings))
             for routing in routings.values():
                 self._put_where_needed(self._routes(routing.workload), _routes_document(routing))
-            if self._folder.rotate(LOG_BYTES_MAX):
+            if self._folder.rotate(LOG_BYTES_MAX) or not self._writes_where_it_is_read(routings):
                 self._admin.order("/reopen_logs")
 
     def apply(self, routing: Routing) -> Applied:
@@ -212,7 +214,6 @@ class EnvoyProxy:
         folder = self._folder
         for routing in routings.values():
             folder.replace(folder.routes(routing.workload), _routes_document(routing))
-        folder.replace(folder.listeners, self._listeners_document(routings))
         folder.replace(folder.clusters, document(_clusters_of(routings).values()))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # Each request needs two descriptors, and the files and sockets of the proxy itself some more.
@@ -222,6 +223,7 @@ class EnvoyProxy:
             folder.bootstrap,
             bootstrap(node, self._admin.socket_path, folder.clusters, folder.listeners, connections),
         )
+        folder.replace(folder.listeners, self._listeners_document(routings))
 
     def _process(self) -> KeptProcess:
         return KeptProcess(
@@ -253,6 +255,12 @@ class EnvoyProxy:
         pattern = rf"http\.{stat_name(workload)}\.downstream_rq_active"
         self._until(lambda: not sum(self._admin.counts(pattern).values()), DRAIN_SECONDS)
 
+    def _writes_where_it_is_read(self, workloads: Iterable[str]) -> bool:
+        """Whether nobody took a log away: into one that was renamed it would write on, where no judge reads."""
+        state = self._keeper.state(NAME)
+        pid = state.pid if state is not None else None
+        return pid is None or all(has_open(pid, self._folder.log(each)) for each in workloads)
+
     # What it reads
 
     def _routes(self, workload: str) -> _Kind:
@@ -260,8 +268,11 @@ class EnvoyProxy:
 
     def _listeners_document(self, routings: dict[str, Routing]) -> JsonObject:
         folder = self._folder
+        # As many as the Envoy takes that runs, whoever asks by now.
+        connections = connections_max_of(folder.read(folder.bootstrap)) or CONNECTIONS_MAX
+        own = max(1, connections * 3 // 4)
         return document(
-            listener(routing, folder.routes(name).parent, folder.log(name))
+            listener(routing, folder.routes(name).parent, folder.log(name), own)
             for name, routing in sorted(routings.items())
         )
 

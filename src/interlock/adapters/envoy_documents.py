@@ -28,6 +28,10 @@ _SHADOW_SECONDS = 2
 _CONNECTIONS_MAX = 4096
 _REQUESTS_MAX = 8192
 _IDLE_SECONDS_MIN = 300.0
+_HEADERS_SECONDS = 10
+_KEPT_SECONDS = 75
+"""Between two requests: longer than those in front of it keep a connection (a minute, mostly), who would otherwise send
+a request on one that is just being closed."""
 _LOG_FIELDS = (
     "%START_TIME(%s.%6f)%",
     "%CLUSTER_METADATA(interlock:arm)%",
@@ -267,8 +271,16 @@ def _seconds(value: float) -> str:
 # The listener, which a release never changes.
 
 
-def listener(routing: Routing, routes_folder: Path, log_path: Path) -> JsonObject:
-    """Where users of this workload come; its routes are read from `routes_folder`."""
+def listener(routing: Routing, routes_folder: Path, log_path: Path, connections_max: int) -> JsonObject:
+    """Where users of this workload come; its routes are read from `routes_folder`.
+
+    `connections_max` (of all that Envoy takes) is its own bound, so that whoever fills it leaves some to the others.
+    """
+    bound: JsonObject = {
+        "@type": f"{_TYPE}extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        "stat_prefix": routing.workload,
+        "max_connections": connections_max,
+    }
     return {
         "@type": f"{_TYPE}config.listener.v3.Listener",
         "name": routing.workload,
@@ -279,10 +291,11 @@ def listener(routing: Routing, routes_folder: Path, log_path: Path) -> JsonObjec
         "filter_chains": [
             {
                 "filters": [
+                    {"name": "envoy.filters.network.connection_limit", "typed_config": bound},
                     {
                         "name": "envoy.filters.network.http_connection_manager",
                         "typed_config": _connection_manager(routing, routes_folder, log_path),
-                    }
+                    },
                 ]
             }
         ],
@@ -319,6 +332,10 @@ def _connection_manager(routing: Routing, routes_folder: Path, log_path: Path) -
         "server_header_transformation": "PASS_THROUGH",
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "drain_timeout": "5s",
+        # Whoever begins requests and ends none holds places that others need. An upgraded connection, and an answer
+        # that takes long, are bounded by the route's own time.
+        "request_headers_timeout": f"{_HEADERS_SECONDS}s",
+        "common_http_protocol_options": {"idle_timeout": f"{_KEPT_SECONDS}s"},
     }
 
 
@@ -346,6 +363,18 @@ def watched(path: Path) -> JsonObject:
     """A file that is read again when another one takes its name; each lies in a folder of its own."""
     source: JsonObject = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
     return {"resource_api_version": "V3", "path_config_source": source}
+
+
+def connections_max_of(found: JsonObject) -> int | None:
+    """How many connections an Envoy takes that was started with this; None where it does not say."""
+    match found:
+        case {
+            "overload_manager": {
+                "resource_monitors": [{"typed_config": {"max_active_downstream_connections": int(count)}}]
+            }
+        }:
+            return count
+    return None
 
 
 def bootstrap(node: str, admin_socket: Path, cds: Path, lds: Path, connections_max: int) -> JsonObject:

@@ -17,6 +17,7 @@ from typing import Protocol
 from interlock.adapters.keeper_tree import Seen
 from interlock.adapters.nginx_configuration import Place, Structure, included_configuration, own_configuration
 from interlock.adapters.nginx_processes import Worker, master_of, orphans_in, tell, workers_of
+from interlock.adapters.open_files import has_open
 from interlock.adapters.program_output import CLEAN_ENVIRONMENT, ProgramOutput, read_program
 from interlock.core.errors import Conflict, InterlockError, NotFound, Permanent, Transient
 from interlock.core.keeper import Keeper, KeptProcess
@@ -238,13 +239,15 @@ class OwnNginx:
             return 0
 
     def rotate(self, log: Path) -> None:
-        """The file is renamed; nginx begins a new one when it is told so."""
-        if not _is_long(log):
-            return
+        """The file is renamed; nginx begins a new one when it is told so, as it is when somebody else took it away."""
         master = self.master()
-        if master is not None:
+        if master is None:
+            return
+        if _is_long(log):
             log.replace(log.with_name(f"{log.name}.1"))
-            tell(master, signal.SIGUSR1)
+        elif has_open(master.pid, log):
+            return
+        tell(master, signal.SIGUSR1)
 
     def _required_program(self) -> str:
         program = self._program()
