@@ -25,8 +25,8 @@ from interlock.services.store import InstanceStore
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SECRET = "api_key=hunter2hunter2"
 TESTS = f"""
-import pathlib, sys
-name = pathlib.Path(sys.argv[1]).name
+import sys
+name = sys.argv[1]
 print("looked at", name)
 if name == "untested":
     print("AssertionError: 2 != 3, with {SECRET}")
@@ -49,7 +49,7 @@ def world() -> Iterator[ReleaseWorld]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(postgres_endpoint: Any, migrated: str, world: ReleaseWorld) -> AsyncIterator[Engine]:
     """`gated` has gates, `web` golden samples."""
-    tests = {"name": "tests", "command": [sys.executable, "-S", str(world.folder / "tests.py"), "{source}"]}
+    tests = {"name": "tests", "command": [sys.executable, "-S", str(world.folder / "tests.py"), "{version}"]}
     gates = [{**tests, "timeout_seconds": 2.0}, {"name": "security", "command": ["/bin/sh", "-c", "test -x ./start"]}]
     with database(postgres_endpoint, template=migrated) as (_, owner, app):
         workloads = {
