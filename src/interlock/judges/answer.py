@@ -40,6 +40,7 @@ def answer_of(session: Session, declared: RolloutJudge | None, now: datetime) ->
         "judge": session.judge,
         "session": session.session,
         "stable": session.stable,
+        "begun_by": session.begun_by,
         "begun_at": rfc3339(session.begun_at),
         "asked_at": rfc3339(session.asked_at),
         "read_seconds_ago": round(age_seconds, 1) if age_seconds is not None else None,

@@ -68,16 +68,18 @@ class Sessions:
             raise NotFound(msg, code="judge.unknown", fix="declare it under `judges`, in interlock.yaml")
         return found
 
-    async def ask(self, name: str, session: str, stable: str | None) -> Session:
+    async def ask(self, name: str, session: str, stable: str | None, by: str) -> Session:
         """Somebody asks about a rollout: from now on it is judged, until nobody asks any more.
 
-        Raises NotFound, Invalid, Conflict (too many).
+        `by` is who asks. Raises NotFound, Invalid, Conflict (too many), Denied (another stable version, and somebody
+        else's).
         """
         declared = self.declared(name)
         if declared.needs_stable and stable is None:
             msg = f"the judge {name} must know what the stable version is called: its `where` holds {{stable}}"
             raise Invalid(msg, code="judge.stable", fix="ask with ?session=NEW&stable=OLD")
-        return await self.store.ask(name, session, stable if declared.needs_stable else None, self._clock.now())
+        known = stable if declared.needs_stable else None
+        return await self.store.ask(name, session, known, self._clock.now(), by=by)
 
     async def work(self) -> None:
         """Look at all open sessions: end those that are over, read those that are due."""

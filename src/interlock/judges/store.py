@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from interlock.core.errors import Conflict
+from interlock.core.errors import Conflict, Denied
 from interlock.core.model import JsonObject
 from interlock.engine.db import Connection, Database
 
 OPEN_MAX = 100
 SHOWN_MAX = 200
 
-_COLUMNS = "number, judge, session, stable, begun_at, asked_at, ended_at, ended_because, judgement, trouble"
+_COLUMNS = "number, judge, session, stable, begun_by, begun_at, asked_at, ended_at, ended_because, judgement, trouble"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Session:
     judge: str
     session: str
     stable: str | None
+    begun_by: str | None
+    """Whose it is (`service:rollouts`); None for a row from before that was remembered: it is anybody's."""
     begun_at: datetime
     asked_at: datetime
     ended_at: datetime | None
@@ -47,33 +49,40 @@ class SessionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def ask(self, judge: str, session: str, stable: str | None, now: datetime) -> Session:
+    async def ask(self, judge: str, session: str, stable: str | None, now: datetime, *, by: str) -> Session:
         """The open one of this name, which was asked about now; where there is none, or it is of another stable
-        version, a new one. Raises Conflict where too many are open."""
+        version, a new one, which is whose `by` names. Raises Conflict where too many are open; Denied where the open
+        one is of another stable version and somebody else's."""
+        asked = {"judge": judge, "session": session, "stable": stable, "now": now, "by": by, "max": OPEN_MAX}
         async with self._database.transaction() as connection:
             await _execute(
                 connection,
                 """update judge_session set ended_at = %(now)s, ended_because = 'of another stable version'
                    where judge = %(judge)s and session = %(session)s and ended_at is null
-                       and stable is distinct from %(stable)s""",
-                {"judge": judge, "session": session, "stable": stable, "now": now},
+                       and stable is distinct from %(stable)s and coalesce(begun_by, %(by)s) = %(by)s""",
+                asked,
             )
             rows = await _execute(
                 connection,
-                f"""insert into judge_session (judge, session, stable, begun_at, asked_at)
-                    select %(judge)s, %(session)s, %(stable)s, %(now)s, %(now)s
+                f"""insert into judge_session (judge, session, stable, begun_by, begun_at, asked_at)
+                    select %(judge)s, %(session)s, %(stable)s, %(by)s, %(now)s, %(now)s
                     where (select count(*) from judge_session where ended_at is null) < %(max)s
                         or exists (select 1 from judge_session
                                    where judge = %(judge)s and session = %(session)s and ended_at is null)
                     on conflict (judge, session) where ended_at is null
                         do update set asked_at = greatest(judge_session.asked_at, excluded.asked_at)
+                        where judge_session.stable is not distinct from excluded.stable
                     returning {_COLUMNS}""",
-                {"judge": judge, "session": session, "stable": stable, "now": now, "max": OPEN_MAX},
+                asked,
             )
-        if not rows:
-            msg = f"{OPEN_MAX} rollouts are being judged, which is all that are at once"
-            raise Conflict(msg, code="judge.sessions", fix="wait until some of them are over: interlock judge list")
-        return Session(**rows[0])
+        if rows:
+            return Session(**rows[0])
+        found = await self.find(judge, session)
+        if found is not None and found.ended_at is None:
+            msg = f"{session} is judged against another stable version, {found.stable}, for {found.begun_by}"
+            raise Denied(msg, code="judge.not_yours", fix="ask with the same ?stable=, or about another session")
+        msg = f"{OPEN_MAX} rollouts are being judged, which is all that are at once"
+        raise Conflict(msg, code="judge.sessions", fix="wait until some of them are over: interlock judge list")
 
     async def find(self, judge: str, session: str) -> Session | None:
         """The newest one of this name, without asking about it."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, JsonValue
 
 from interlock.core.actor import Actor
-from interlock.core.errors import NotFound
+from interlock.core.errors import Denied, NotFound
 from interlock.core.model import Frozen, JsonObject
 from interlock.core.plan import Discloses
 from interlock.core.rollout_judge import JudgeName, SessionName
@@ -57,19 +57,23 @@ class JudgeView(_OfSessions):
         """Each judge for itself: the code `view:judge.NAME` suffices."""
         return f"{self.name}.{args.judge}"
 
-    async def read(self, actor: Actor, args: JudgeArgs) -> JsonObject:  # noqa: ARG002
-        """Raises NotFound, Invalid, Conflict (too many are judged)."""
+    async def read(self, actor: Actor, args: JudgeArgs) -> JsonObject:
+        """Raises NotFound, Invalid, Conflict (too many are judged), Denied (to end what somebody else began)."""
         sessions, now = self._sessions, self._clock.now()
         declared = sessions.declared(args.judge)
         if args.purpose == "ask":
-            found: Session | None = await sessions.ask(args.judge, args.session, args.stable)
+            found: Session | None = await sessions.ask(args.judge, args.session, args.stable, actor.id)
         else:
             found = await sessions.store.find(args.judge, args.session)
         if found is None:
             msg = f"{args.judge} was never asked about {args.session}"
             raise NotFound(msg, code="judge.session_unknown", fix="interlock judge list")
         if args.purpose == "end" and found.ended_at is None:
+            if found.begun_by not in {None, actor.id}:
+                msg = f"{args.session} was begun by {found.begun_by}, who alone ends it"
+                raise Denied(msg, code="judge.not_yours", fix="it ends by itself when nobody asks any more")
             await sessions.store.end(found.number, "who drives it said that it is over", now)
+            found = await sessions.store.find(args.judge, args.session) or found
         return answer_of(found, declared, now)
 
 
