@@ -340,6 +340,7 @@ def _session(verdict: str, at: datetime, **changes: Any) -> Session:
         "judge": "checkout",
         "session": "7d9",
         "stable": None,
+        "begun_by": "service:rollouts",
         "begun_at": at,
         "asked_at": at,
         "ended_at": None,
