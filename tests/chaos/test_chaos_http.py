@@ -101,17 +101,20 @@ async def _follow(front: HttpFront, number: int, seen: list[str], done: Callable
                 async with client.stream("GET", f"{RUNS}/{number}/events", headers=headers) as answer:
                     if answer.status_code == 204:
                         return
-                    kind = ""
+                    kind, latest = "", ""
                     async for line in answer.aiter_lines():
                         name, _, value = line.partition(": ")
                         if name == "id":
-                            headers["Last-Event-ID"] = value
+                            latest = value
                         elif name == "event":
                             kind = value
-                        elif name == "data" and kind == "output":
-                            seen.append(json.loads(value)["text"])
-                        elif name == "data" and kind == "state" and json.loads(value)["final"]:
-                            return
+                        elif name == "data":
+                            said = json.loads(value)
+                            headers["Last-Event-ID"] = latest  # only what was read to its end counts as seen
+                            if kind == "output":
+                                seen.append(said["text"])
+                            elif kind == "state" and said["final"]:
+                                return
             await asyncio.sleep(0.1)
 
 
